@@ -1,0 +1,54 @@
+# Bare `make` explains itself; every target sets up what it needs first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-integration check bench assets update clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help: ## Show this list
+	@echo "Kubeocean: many physical clusters, one virtual cluster."
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "  KEEP=1 make demo leaves the demo running. First use builds real control planes from source: about 8 minutes."
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Kubeocean needs Python 3.11 or newer; found $$($(PYTHON) -V). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "==> Python environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(READY) ## Start a virtual and two physical clusters, lease, deploy, watch it work (KEEP=1 leaves it up)
+	@$(BIN)/kubeocean demo $(if $(KEEP),--keep)
+
+test: test-unit test-integration ## Run every test: unit, then integration on real control planes
+
+test-unit: $(READY) ## Run the tests that need no cluster
+	@$(BIN)/python -m pytest tests/unit -q --cov=kubeocean --cov-report=
+
+test-integration: $(READY) assets ## Run the tests on real control planes
+	@$(BIN)/python -m pytest tests/integration -q --timeout 300
+
+check: $(READY) ## Lint, type-check, check the layers and that generated files are up to date
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@set -e; for verify in hack/verify-*; do $$verify; done
+
+bench: $(READY) assets ## Measure a burst of Pods: direct, floor and federated in one run
+	@$(BIN)/kubeocean bench burst --pods 500 --nodes 50
+
+assets: $(READY) ## Find or build the real Kubernetes binaries (once; about 8 minutes)
+	@$(BIN)/kubeocean sandbox assets
+
+update: $(READY) ## Regenerate what is generated
+	@set -e; for update in hack/update-*; do $$update; done
+
+clean: ## Stop sandboxes and remove the Python environment and caches of this checkout
+	@if test -x $(BIN)/kubeocean; then $(BIN)/kubeocean sandbox down --all || true; fi
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
