@@ -1,0 +1,1 @@
+"""Kubernetes machinery that knows nothing of Kubeocean: plain dicts in, plain dicts out."""
