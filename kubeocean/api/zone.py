@@ -1,0 +1,27 @@
+"""IANA time zones in our API: the one rule that CEL cannot check in full."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from kubeocean.api.model import matches
+
+_REMEDY = "write an IANA time zone such as Europe/Berlin, Asia/Shanghai or UTC"
+
+
+def _known(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, and a directory of zones such as "Europe"
+        context = {"name": repr(name), "remedy": _REMEDY}
+        raise PydanticCustomError("time_zone", "{name} is no known time zone; {remedy}", context) from None
+    return name
+
+
+TimeZone = Annotated[
+    str, Field(max_length=64), matches("^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$", _REMEDY), AfterValidator(_known)
+]
