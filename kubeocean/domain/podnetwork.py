@@ -1,0 +1,85 @@
+"""Who a container is and whom it asks: hostname, DNS, /etc/hosts, and the way to the *virtual* API server.
+
+What is known of the virtual cluster's addresses is frozen into a twin when it is created. What is not known must at
+least not lead elsewhere: left alone, a kubelet tells every container the address of the *lender's* API server, and a
+client library would send it the virtual token. Empty variables make such a client fail with a clear word instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Final
+
+from kubeocean.domain.naming import pod_hostname
+from kubeocean.domain.podcontext import Surroundings
+from kubeocean.kube.meta import Json, name_of, namespace_of
+
+_CLUSTER_DOMAIN: Final = "cluster.local"
+_API_NAMES: Final = (
+    "kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{_CLUSTER_DOMAIN}",
+)
+# As the API server validates dnsConfig; a kubelet cuts what it merges at the same places.
+_MOST_NAMESERVERS: Final = 3
+_MOST_SEARCHES: Final = 32
+
+
+def hostname_of(vpod: Json) -> str:
+    """Return the twin's spec.hostname: the Pod's own, else its virtual name (the twin's name would show otherwise)."""
+    return vpod["spec"].get("hostname") or pod_hostname(name_of(vpod))
+
+
+def build_env(vpod: Json, surroundings: Surroundings) -> list[Json]:
+    """Return the variables every container gets unless it sets them itself."""
+    host = surroundings.api_server_host
+    env = [
+        {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": surroundings.api_server_port if host else ""},
+    ]
+    # On the host's network the hostname is the node's, and the runtime says so itself.
+    if not vpod["spec"].get("hostNetwork"):
+        env.append({"name": "HOSTNAME", "value": vpod["spec"].get("hostnameOverride") or hostname_of(vpod)})
+    return env
+
+
+def map_host_aliases(vpod: Json, surroundings: Surroundings) -> list[Json]:
+    """Return the twin's hostAliases: the Pod's own, and the names of the virtual API server where its IP is known."""
+    aliases: list[Json] = list(vpod["spec"].get("hostAliases") or ())
+    if _is_ip(surroundings.api_server_host):
+        aliases.append({"ip": surroundings.api_server_host, "hostnames": list(_API_NAMES)})
+    return aliases
+
+
+def map_dns(vpod: Json, surroundings: Surroundings) -> Json:
+    """Return the twin's dnsPolicy and dnsConfig, as far as it has any.
+
+    Only who would ask the cluster's DNS is sent to the virtual one. By a kubelet's rule a Pod on the host's network
+    with plain ClusterFirst asks the node's.
+    """
+    spec = vpod["spec"]
+    policy = spec.get("dnsPolicy") or "ClusterFirst"
+    asks_cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
+    if not (surroundings.dns_server and asks_cluster):
+        return {field: spec[field] for field in ("dnsPolicy", "dnsConfig") if field in spec}
+    own = spec.get("dnsConfig") or {}
+    searches = (f"{namespace_of(vpod)}.svc.{_CLUSTER_DOMAIN}", f"svc.{_CLUSTER_DOMAIN}", _CLUSTER_DOMAIN)
+    options: dict[str, Json] = {"ndots": {"name": "ndots", "value": "5"}}
+    options |= {option["name"]: option for option in own.get("options") or ()}
+    config = {
+        "nameservers": _merged((surroundings.dns_server,), own.get("nameservers"))[:_MOST_NAMESERVERS],
+        "searches": _merged(searches, own.get("searches"))[:_MOST_SEARCHES],
+        "options": list(options.values()),
+    }
+    return {"dnsPolicy": "None", "dnsConfig": config}
+
+
+def _merged(first: Iterable[str], more: Iterable[str] | None) -> list[str]:
+    return list(dict.fromkeys([*first, *(more or ())]))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,118 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kubeocean.domain.bindingstatus import (
+    BindingFacts,
+    Connection,
+    SyncerState,
+    decide_binding,
+    diff_status,
+    find_duplicate,
+)
+from kubeocean.kube.meta import Json
+from kubeocean.kube.patch import apply_merge
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+WELL = Connection(version="v1.34.4", uid="physical-uid")
+RUNNING = SyncerState(True, "synchronising")
+
+
+def binding(
+    name: str = "lender-a", *, cluster_id: str = "a", created: str = "2026-01-01T00:00:00Z", **metadata: object
+) -> Json:
+    return {
+        "metadata": {"name": name, "creationTimestamp": created, "resourceVersion": "7", "generation": 3, **metadata},
+        "spec": {"clusterID": cluster_id},
+    }
+
+
+DELETING = binding(deletionTimestamp="2026-01-01T11:00:00Z")
+PROMISES = {
+    "what is invalid is said before anything is tried": (
+        BindingFacts(binding(), problems=("spec.mountNamespace: is required",)), ("Failed", "ValidationFailed", False)),
+    "a clusterID in use is refused": (
+        BindingFacts(binding(), duplicate_of="lender-b"), ("Failed", "ValidationFailed", False)),
+    "a binding nobody has looked at yet is pending": (BindingFacts(binding()), ("Pending", "Initializing", False)),
+    "a failed connection starts no syncer": (
+        BindingFacts(binding(), connection=Connection("ConnectivityFailed", "refused")),
+        ("Failed", "ConnectivityFailed", False)),
+    "a good connection starts the syncer": (
+        BindingFacts(binding(), connection=WELL), ("Pending", "Initializing", True)),
+    "a syncer's own trouble is the binding's": (
+        BindingFacts(binding(), connection=WELL, syncer=SyncerState(False, "claimed by b", "NamespaceClaimed")),
+        ("Failed", "NamespaceClaimed", True)),
+    "when all is well it is ready": (
+        BindingFacts(binding(), connection=WELL, syncer=RUNNING), ("Ready", "Ready", True)),
+    "one that is being deleted says so": (
+        BindingFacts(DELETING, connection=WELL, syncer=SyncerState(True, "unbinding")), ("Pending", "Unbinding", True)),
+    "and why it waits": (
+        BindingFacts(DELETING, syncer=SyncerState(False, "no answer", "ClusterUnreachable")),
+        ("Failed", "ClusterUnreachable", True)),
+}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_decide(promise: str) -> None:
+    facts, expected = PROMISES[promise]
+    verdict = decide_binding(facts)
+    assert (verdict.phase, verdict.reason, verdict.launch) == expected
+
+
+def test_a_waiting_deletion_names_the_way_out() -> None:
+    facts = BindingFacts(DELETING, syncer=SyncerState(False, "no answer", "ClusterUnreachable"))
+    assert "deletionPolicy: Force" in decide_binding(facts).message
+
+
+def write(facts: BindingFacts, *, now: datetime = NOON) -> Json | None:
+    return diff_status(facts, decide_binding(facts), now)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_second_pass_writes_nothing(promise: str) -> None:
+    facts, _ = PROMISES[promise]
+    patch = write(facts)
+    assert patch is not None
+    after = apply_merge(facts.binding, {"status": patch["status"]})
+    again = BindingFacts(after, facts.problems, facts.duplicate_of, facts.connection, facts.syncer)
+    assert write(again, now=NOON + timedelta(hours=1)) is None
+
+
+def test_a_write_carries_the_version_it_was_decided_on() -> None:
+    patch = write(BindingFacts(binding()))
+    assert patch is not None
+    assert patch["metadata"] == {"name": "lender-a", "resourceVersion": "7"}
+
+
+def test_the_clusters_uid_is_written_once_and_never_changed() -> None:
+    known = binding() | {"status": {"physicalClusterUID": "first"}}
+    patch = write(BindingFacts(known, connection=WELL, syncer=RUNNING))
+    assert patch is not None
+    assert "physicalClusterUID" not in patch["status"]
+
+
+def test_other_programs_conditions_are_kept_and_times_move_only_with_the_status() -> None:
+    theirs = {"type": "Backup", "status": "True"}
+    ours = {"type": "Connected", "status": "True", "reason": "x", "message": "y", "lastTransitionTime": "2025-01-01T00:00:00Z"}
+    old = binding() | {"status": {"conditions": [theirs, ours]}}
+    patch = write(BindingFacts(old, connection=WELL, syncer=RUNNING))
+    assert patch is not None
+    conditions = {condition["type"]: condition for condition in patch["status"]["conditions"]}
+    assert conditions["Backup"] == theirs
+    assert conditions["Connected"]["lastTransitionTime"] == "2025-01-01T00:00:00Z"
+    assert conditions["Ready"]["lastTransitionTime"] == "2026-01-01T12:00:00Z"
+
+
+def test_the_proxier_is_not_part_of_ready() -> None:
+    patch = write(BindingFacts(binding(), connection=WELL, syncer=RUNNING))
+    assert patch is not None
+    conditions = {condition["type"]: condition for condition in patch["status"]["conditions"]}
+    assert conditions["Ready"]["status"] == "True"
+    assert (conditions["ProxierReady"]["status"], conditions["ProxierReady"]["reason"]) == ("False", "NotDeployed")
+
+
+def test_the_first_binding_with_a_cluster_id_is_never_harmed() -> None:
+    first, second = binding("z", created="2026-01-01T00:00:00Z"), binding("a", created="2026-01-02T00:00:00Z")
+    other = binding("m", cluster_id="other", created="2025-01-01T00:00:00Z")
+    assert find_duplicate(first, [second, other, first]) == ""
+    assert find_duplicate(second, [second, other, first]) == "z"
