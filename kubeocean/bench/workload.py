@@ -1,0 +1,102 @@
+"""The Pods of a benchmark, and what is written about them in the floor. Pure.
+
+All are the same small bare Pod that tolerates virtual nodes. With a token means that nothing is said about it: the API
+server then mounts the ServiceAccount's token, as it does for nearly every Pod in the world.
+"""
+
+from __future__ import annotations
+
+from kubeocean.api import names
+from kubeocean.kube.meta import Json
+
+_NOW = "2026-01-01T00:00:00Z"  # what a status says about time does not matter to a server
+_PADDING = "eA" * 2000  # a token and a CA certificate in base64 are about this long
+
+
+def pod_names(prefix: str, count: int) -> list[str]:
+    """Return `count` names."""
+    return [f"{prefix}-{number:05}" for number in range(count)]
+
+
+def build_pod(name: str, namespace: str, *, token: bool) -> Json:
+    """Return the Pod that is measured."""
+    spec: Json = {
+        "containers": [{
+            "name": "main", "image": "bench:1", "env": [{"name": "MODE", "value": "bench"}],
+            "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        }],
+        "tolerations": [{"key": names.VNODE_TAINT, "operator": "Exists", "effect": "NoSchedule"}],
+    }
+    if not token:
+        spec["automountServiceAccountToken"] = False
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "bench"}},
+        "spec": spec,
+    }
+
+
+def build_unscheduled(name: str, namespace: str, *, token: bool) -> Json:
+    """Return the floor's virtual Pod: no scheduler feels called, for the bench binds it itself."""
+    pod = build_pod(name, namespace, token=token)
+    pod["spec"]["schedulerName"] = "kubeocean-bench"
+    return pod
+
+
+def build_bound(name: str, namespace: str, node: str, *, token_secret: str = "") -> Json:
+    """Return the floor's physical Pod: bound already, no ServiceAccount, about as many words on it as on a twin."""
+    pod = build_pod(name, namespace, token=False)
+    pod["metadata"]["labels"] |= {f"kubeocean.io/bench-{number}": "x" * 16 for number in range(5)}
+    pod["metadata"]["annotations"] = {f"kubeocean.io/bench-{number}": "x" * 36 for number in range(6)}
+    pod["spec"] |= {"nodeName": node, "enableServiceLinks": False}
+    if token_secret:
+        pod["spec"]["volumes"] = [{"name": "token", "secret": {"secretName": token_secret}}]
+        pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "token", "mountPath": names.TOKEN_MOUNT_PATH}]
+    return pod
+
+
+def build_binding(name: str, namespace: str, node: str) -> Json:
+    """Return what a scheduler POSTs to bind a Pod."""
+    return {
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": namespace},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
+
+
+def build_token_request(name: str, uid: str) -> Json:
+    """Return what is POSTed for a token bound to a Pod."""
+    spec: Json = {
+        "audiences": [], "expirationSeconds": 3607,
+        "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid},
+    }
+    return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec}
+
+
+def build_secret(name: str, namespace: str) -> Json:
+    """Return a Secret as big as one with a token."""
+    return {
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+        "type": "Opaque", "data": {"token": _PADDING},
+    }
+
+
+def build_running(*, mapped: bool) -> Json:
+    """Return the status patch of a Pod that has come up, as a kubelet writes it; `mapped`: with a mirror's annotations."""
+    ready = [
+        {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": _NOW}
+        for kind in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+    ]
+    container = {
+        "name": "main", "image": "bench:1", "imageID": "", "containerID": "kwok://0", "ready": True, "started": True,
+        "restartCount": 0, "state": {"running": {"startedAt": _NOW}},
+    }
+    patch: Json = {"status": {
+        "phase": "Running", "startTime": _NOW, "hostIP": "127.0.0.1", "hostIPs": [{"ip": "127.0.0.1"}],
+        "podIP": "10.101.0.1", "podIPs": [{"ip": "10.101.0.1"}], "conditions": ready, "containerStatuses": [container],
+    }}
+    if mapped:
+        patch["metadata"] = {"annotations": {
+            names.PHYSICAL_POD_NAMESPACE_ANNOTATION: "x" * 16, names.PHYSICAL_POD_NAME_ANNOTATION: "x" * 42,
+            names.PHYSICAL_POD_UID_ANNOTATION: "x" * 36,
+        }}
+    return patch

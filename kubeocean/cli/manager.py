@@ -1,0 +1,35 @@
+"""`kubeocean manager`: serve every ClusterBinding of a virtual cluster."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from kubeocean.cli.options import process_command, start
+from kubeocean.runtime import run_manager
+from kubeocean.settings import ManagerSettings
+
+
+class LauncherKind(StrEnum):
+    """Who starts the syncers."""
+
+    INPROCESS = "inprocess"
+    NONE = "none"
+
+
+_LAUNCHER = "inprocess: syncers are tasks of this process; none: others run `kubeocean syncer` for each binding."
+
+
+@process_command
+def manager(
+    process: dict[str, Any],
+    launcher: Annotated[LauncherKind, typer.Option(help=_LAUNCHER)] = LauncherKind.INPROCESS,
+    install_crds: Annotated[bool, typer.Option("--install-crds", help="Apply the CustomResourceDefinitions first.")] = False,
+) -> None:
+    """Serve every ClusterBinding: validate it, connect its cluster, run its syncer, keep its conditions true.
+
+    Example:  kubeocean manager --kubeconfig virtual.kubeconfig --install-crds
+    """
+    start(lambda: ManagerSettings(**process, launcher=launcher.value, install_crds=install_crds), run_manager)

@@ -1,0 +1,72 @@
+"""Can we reach a cluster? A small state machine fed by probes; what to do about the answer is decided elsewhere.
+
+A healthy cluster is probed every 5 s, one that has just failed every 2 s; three failures in a row mean unreachable, so a
+dead API server is known within 15 s and a single lost packet means nothing. One success means reachable again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from kubeocean.kube.errors import KubeError
+
+PROBE_EVERY, PROBE_AFTER_FAILURE, PROBE_DEADLINE = 5.0, 2.0, 2.0
+FAILURES_TO_UNREACHABLE = 3
+
+log = structlog.get_logger(__name__)
+
+
+class Reachability:
+    """Whether a cluster answers."""
+
+    def __init__(self) -> None:
+        self.reachable = True
+        self.last_error = ""
+        self._failures = 0
+        self._subscribers: list[Callable[[bool], None]] = []
+
+    def subscribe(self, on_change: Callable[[bool], None]) -> None:
+        """Call `on_change`, in the event loop, with every new answer."""
+        self._subscribers.append(on_change)
+
+    def succeeded(self) -> None:
+        """Note that the cluster answered."""
+        self._failures, self.last_error = 0, ""
+        self._become(True)
+
+    def failed(self, error: str) -> None:
+        """Note that it did not."""
+        self._failures += 1
+        self.last_error = error
+        if self._failures >= FAILURES_TO_UNREACHABLE:
+            self._become(False)
+
+    @property
+    def next_probe(self) -> float:
+        """Seconds until the next probe."""
+        return PROBE_AFTER_FAILURE if self._failures else PROBE_EVERY
+
+    def _become(self, reachable: bool) -> None:
+        if reachable != self.reachable:
+            self.reachable = reachable
+            for subscriber in self._subscribers:
+                subscriber(reachable)
+
+    async def run(self, probe: Callable[[], Awaitable[object]], *, cluster: str) -> None:
+        """Probe for ever. `probe` raises KubeError when the cluster does not answer as it should."""
+        while True:
+            await asyncio.sleep(self.next_probe)
+            try:
+                async with asyncio.timeout(PROBE_DEADLINE):
+                    await probe()
+            except (KubeError, TimeoutError) as error:
+                self.failed(str(error) or f"no answer within {PROBE_DEADLINE:.0f} s")
+                say = log.warning if self._failures <= FAILURES_TO_UNREACHABLE else log.debug  # an outage may last for days
+                say("cluster did not answer a probe", cluster=cluster, error=self.last_error, failures=self._failures)
+            else:
+                if self._failures:
+                    log.info("cluster answers again", cluster=cluster)
+                self.succeeded()

@@ -1,0 +1,111 @@
+"""What Kubeocean must be allowed to do: tables, read by RBAC generation (`rbac`), the connection check and their tests.
+
+The physical side is the lender's: nothing is asked for that no call of ours needs, and what touches Secrets or writes Pods
+is asked for in the mountNamespace only, so a lender can see from the Role alone what a borrower may do. Not in the table:
+the right to create namespaces. The lender makes the mountNamespace and keeps it; a user who may create it anyhow need not
+wait for him.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from kubeocean.api import names
+from kubeocean.kube.client import Client
+from kubeocean.kube.meta import Json
+from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Some verbs on one resource; `why` is told to who grants it.
+
+    `mounted` means only inside the mountNamespace (for `namespaces`: on that very one), `only` on the object of that name.
+    """
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+    mounted: bool = False
+    only: str = ""
+
+
+PHYSICAL_RULES: tuple[Rule, ...] = (
+    Rule("", "nodes", ("get", "list", "watch", "patch"), "mirror nodes; label the leased ones policy-applied"),
+    Rule("", "pods", ("get", "list", "watch"), "count what others use; follow our twins"),
+    Rule("", "namespaces", ("get", "list"), "recognise the cluster; see whether a borrower is left"),
+    Rule("scheduling.k8s.io", "priorityclasses", ("create",), "give twins the lowest priority"),
+    Rule(
+        "scheduling.k8s.io", "priorityclasses", ("get", "delete"), "remove it with the last borrower",
+        only=names.DEFAULT_PRIORITY_CLASS,
+    ),
+    Rule("", "namespaces", ("patch",), "claim the mountNamespace, give it back", mounted=True),
+    Rule("", "pods", ("create", "patch", "delete"), "run the twins", mounted=True),
+    Rule("", "secrets", ("get", "list", "watch", "create", "patch", "delete"), "hold the twins' tokens", mounted=True),
+)
+
+VIRTUAL_MANAGER_RULES: tuple[Rule, ...] = (
+    Rule("cloud.tencent.com", "clusterbindings", ("get", "list", "watch", "patch"), "serve bindings"),
+    Rule("cloud.tencent.com", "clusterbindings/status", ("patch",), "tell their state"),
+    Rule("cloud.tencent.com", "resourceleasingpolicies", ("get", "list", "watch", "patch"), "serve policies"),
+    Rule("cloud.tencent.com", "resourceleasingpolicies/status", ("patch",), "tell their state"),
+    Rule("", "secrets", ("get", "list", "watch"), "read the kubeconfigs that bindings name"),
+    Rule("", "namespaces", ("get",), "know which cluster this is"),
+    Rule("", "events", ("create", "patch"), "say why"),
+    Rule("coordination.k8s.io", "leases", ("get", "create", "update", "patch"), "elect a leader"),
+)
+
+VIRTUAL_SYNCER_RULES: tuple[Rule, ...] = (
+    *VIRTUAL_MANAGER_RULES,
+    Rule("", "nodes", ("get", "list", "watch", "create", "patch", "delete"), "keep virtual nodes"),
+    Rule("", "nodes/status", ("patch",), "mirror node status"),
+    Rule("", "pods", ("get", "list", "watch", "patch", "delete"), "follow Pods bound to virtual nodes"),
+    Rule("", "pods/status", ("patch",), "mirror Pod status"),
+    Rule("", "pods/eviction", ("create",), "drain a virtual node before it goes"),
+    Rule("", "serviceaccounts/token", ("create",), "mint the token a Pod would get"),
+    Rule("", "configmaps", ("get", "list", "watch"), "copy kube-root-ca.crt beside the token"),
+    Rule("", "services", ("get", "list", "watch"), "find the intranet addresses of API server and DNS"),
+    Rule("coordination.k8s.io", "leases", ("get", "create", "update", "patch", "delete"), "heartbeats of virtual nodes"),
+)
+
+INSTALL_RULES: tuple[Rule, ...] = (
+    Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get", "create", "patch"), "apply our two kinds at the start"),
+)
+
+VIRTUAL_RULES: dict[str, tuple[Rule, ...]] = {"manager": VIRTUAL_MANAGER_RULES, "syncer": VIRTUAL_SYNCER_RULES}
+
+
+async def find_missing(client: Client, mount_namespace: str) -> list[str]:
+    """Ask the physical API server what of PHYSICAL_RULES we may not do; [] means nothing is missing.
+
+    Each entry reads like `create pods in namespace team-a`. Raises KubeError when the server cannot be asked.
+    """
+    questions = [(verb, rule) for rule in PHYSICAL_RULES for verb in rule.verbs]
+    answers = await asyncio.gather(*(_may(client, verb, rule, mount_namespace) for verb, rule in questions))
+    return [
+        describe(verb, rule, mount_namespace) for (verb, rule), allowed in zip(questions, answers, strict=True) if not allowed
+    ]
+
+
+def describe(verb: str, rule: Rule, mount_namespace: str) -> str:
+    """Return one permission in words, e.g. `patch namespaces/team-a`."""
+    if rule.mounted and rule.resource == "namespaces":
+        return f"{verb} namespaces/{mount_namespace}"
+    name, place = f"/{rule.only}" if rule.only else "", f" in namespace {mount_namespace}" if rule.mounted else ""
+    return f"{verb} {rule.resource}{name}{place}"
+
+
+async def _may(client: Client, verb: str, rule: Rule, mount_namespace: str) -> bool:
+    namespace = mount_namespace if rule.mounted else ""
+    # To the API server's authorizer, a namespace lies inside itself.
+    name = rule.only or (namespace if rule.resource == "namespaces" else "")
+    attributes: Json = {
+        "verb": verb, "group": rule.group, "resource": rule.resource, "namespace": namespace, "name": name,
+    }
+    review = await client.create(SELFSUBJECTACCESSREVIEWS, {
+        "apiVersion": SELFSUBJECTACCESSREVIEWS.api_version, "kind": SELFSUBJECTACCESSREVIEWS.kind,
+        "metadata": {}, "spec": {"resourceAttributes": attributes},
+    })
+    return bool(review["status"].get("allowed"))

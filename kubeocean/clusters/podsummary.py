@@ -1,0 +1,93 @@
+"""What we remember of a Pod without decoding it: the head that stores, indexes and event handlers read.
+
+A process sees every Pod of the virtual cluster and every Pod of its physical clusters; most of them concern it only by
+the node they sit on and the room they take. So an informer keeps raw bytes, and this small frozen summary beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kubeocean.api import names
+from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.requests import pod_requests
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of
+from kubeocean.kube.quantity import Quantity
+
+FINISHED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualPod:
+    """A Pod of the virtual cluster."""
+
+    node: str
+    phase: str
+    deleting: bool
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether its containers will never run again."""
+        return self.phase in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalPod:
+    """A Pod of a physical cluster: `virtual` names whose twin it is (ours only), `requests` is what a foreign one takes."""
+
+    node: str
+    phase: str
+    virtual: ObjectKey | None
+    virtual_uid: str
+    requests: Mapping[str, Quantity]
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether it is a twin that this binding made."""
+        return self.virtual is not None
+
+
+def summarise_virtual_pod(pod: Json) -> VirtualPod:
+    """Return the head of a virtual Pod."""
+    return VirtualPod(pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or "", is_deleting(pod))
+
+
+def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:
+    """Return the head of a physical Pod, seen from the binding that `owner` stands for."""
+    node, phase = pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or ""
+    if is_ours(pod, owner):
+        annotations = annotations_of(pod)
+        virtual = ObjectKey(
+            annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
+        )
+        return PhysicalPod(node, phase, virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
+    return PhysicalPod(node, phase, None, "", pod_requests(pod))
+
+
+_CONTAINER_FIELDS = ("name", "resources", "restartPolicy")
+_STATUS_FIELDS = ("phase", "resize", "conditions", "resources", "allocatedResources")
+_CONTAINER_STATUS_FIELDS = ("name", "resources", "allocatedResources", "state")
+
+
+def trim_foreign_pod(pod: Json, owner: Owner) -> Json:
+    """Return a twin of ours whole, and of anybody else's Pod only what leasing reads: its node, phase and requests."""
+    if is_ours(pod, owner):
+        return pod
+    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    trimmed_status: Json = {key: status[key] for key in _STATUS_FIELDS if key in status}
+    for key in ("containerStatuses", "initContainerStatuses"):
+        if statuses := status.get(key):
+            trimmed_status[key] = [_pick(item, _CONTAINER_STATUS_FIELDS) for item in statuses]
+    trimmed_spec: Json = {
+        key: [_pick(container, _CONTAINER_FIELDS) for container in spec[key]]
+        for key in ("containers", "initContainers") if spec.get(key)
+    }
+    trimmed_spec |= _pick(spec, ("nodeName", "overhead", "resources"))
+    kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
+    marks = {key: value for key, value in labels_of(pod).items() if key in (names.MANAGED_BY_LABEL, names.OWNER_LABEL)}
+    return {"metadata": _pick(metadata, kept) | {"labels": marks}, "spec": trimmed_spec, "status": trimmed_status}
+
+
+def _pick(source: Json, keys: tuple[str, ...]) -> Json:
+    return {key: source[key] for key in keys if key in source}

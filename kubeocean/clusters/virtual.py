@@ -1,0 +1,99 @@
+"""The virtual cluster as one process holds it: one client for calls, one for watches, and the informers all bindings share.
+
+The Pod informer is unselected on purpose: a DELETED event on it is proof that a Pod is gone, and one watch serves every
+binding of the process. Watches have a session of their own, so a burst of calls never delays an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from kubeocean.api import names
+from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
+from kubeocean.clusters.podsummary import VirtualPod, summarise_virtual_pod
+from kubeocean.domain.policies import Policy, read_policy
+from kubeocean.kube.client import Client
+from kubeocean.kube.config import ServerConfig
+from kubeocean.kube.informer import Informer
+from kubeocean.kube.meta import Json, labels_of, uid_of
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SERVICES
+
+BY_NODE, BY_CLUSTER = "node", "cluster"
+INTRANET_API_SERVICE = ("default", "kubernetes-intranet")
+INTRANET_DNS_SERVICE = ("kube-system", "kube-dns-intranet")
+
+
+class VirtualCluster:
+    """Clients and shared informers of the virtual cluster. `guard` is asked before every mutating call."""
+
+    def __init__(
+        self, config: ServerConfig, *, user_agent: str, guard: Callable[[], None] | None = None, qps: float = 0, burst: int = 0
+    ) -> None:
+        self.calls = Client(config, cluster="virtual", user_agent=user_agent, qps=qps, burst=burst, guard=guard)
+        self.watches = Client(config, cluster="virtual", user_agent=user_agent)
+        self.uid = ""
+        self.kubelet_ports: dict[str, int] = {}  # vnode -> port handed out by this process, seen in the cache or not yet
+        self.bindings: Informer[None] = Informer(self.watches, CLUSTERBINDINGS, summarise=_nothing, name="clusterbindings")
+        self.policies: Informer[Policy] = Informer(
+            self.watches, RESOURCELEASINGPOLICIES, summarise=read_policy, name="resourceleasingpolicies"
+        )
+        self.nodes: Informer[str] = Informer(
+            self.watches, NODES, summarise=_cluster_of, indexers={BY_CLUSTER: lambda _, cluster: (cluster,) if cluster else ()},
+            name="virtual-nodes",
+        )
+        self.pods: Informer[VirtualPod] = Informer(
+            self.watches, PODS, summarise=summarise_virtual_pod, keep_raw=True,
+            indexers={BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, name="virtual-pods",
+        )
+        self.root_cas: Informer[None] = Informer(
+            self.watches, CONFIGMAPS, field_selector=f"metadata.name={names.ROOT_CA_CONFIGMAP}", summarise=_nothing,
+            name="root-cas",
+        )
+        self.api_service = self._service(*INTRANET_API_SERVICE)
+        self.dns_service = self._service(*INTRANET_DNS_SERVICE)
+
+    def _service(self, namespace: str, name: str) -> Informer[None]:
+        return Informer(
+            self.watches, SERVICES, namespace=namespace, field_selector=f"metadata.name={name}", summarise=_nothing, name=name
+        )
+
+    async def connect(self) -> None:
+        """Learn which cluster this is: the uid of its kube-system namespace, which names us as owner elsewhere."""
+        self.uid = uid_of(await self.calls.get(NAMESPACES, "kube-system"))
+
+    def informers(self, *, syncing: bool) -> list[Informer[Any]]:
+        """Return what is watched: bindings and policies by every manager, the rest by a process that syncs."""
+        managing: list[Informer[Any]] = [self.bindings, self.policies]
+        if not syncing:
+            return managing
+        return [*managing, self.nodes, self.pods, self.root_cas, self.api_service, self.dns_service]
+
+    async def run(self, *, syncing: bool) -> None:
+        """Run the informers until cancelled. Without `syncing` only bindings and policies are watched."""
+        async with asyncio.TaskGroup() as tasks:
+            for informer in self.informers(syncing=syncing):
+                tasks.create_task(informer.run(), name=f"informer {informer.name}")
+
+    async def wait_synced(self, *, syncing: bool) -> None:
+        """Return once every informer that `run` started holds a full list."""
+        for informer in self.informers(syncing=syncing):
+            await informer.wait_synced()
+
+    def has_synced(self, *, syncing: bool) -> bool:
+        """Tell whether every informer that `run` started holds a full list."""
+        return all(informer.has_synced for informer in self.informers(syncing=syncing))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.calls.close()
+        await self.watches.close()
+
+
+def _cluster_of(node: Json) -> str:
+    return labels_of(node).get(names.PHYSICAL_CLUSTER_ID_LABEL, "")
+
+
+def _nothing(_: Json) -> None:
+    return None

@@ -1,0 +1,174 @@
+"""Where the demo is played: a sandbox, the manager beside it, a folder to type in, and eyes on every cluster.
+
+The manager is started as a component of the sandbox: then `kubeocean sandbox status` shows it and `kubeocean sandbox down`
+ends it, whatever became of the demo that started it. The folder is below the virtual cluster's, and goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import orjson
+import yaml
+
+from kubeocean.demo.cast import LENDERS, VIRTUAL, manifests
+from kubeocean.demo.observations import NotYet, Snapshot
+from kubeocean.kube.meta import Json
+from kubeocean.sandbox.assets import Assets, ensure_assets
+from kubeocean.sandbox.commands import Command
+from kubeocean.sandbox.kubeconfig import write_kubeconfig
+from kubeocean.sandbox.processes import last_lines
+from kubeocean.sandbox.progress import Progress
+from kubeocean.sandbox.sandbox import Sandbox, up
+from kubeocean.sandbox.spec import SandboxSpec
+from kubeocean.sandbox.state import ComponentInfo, NoSandbox, SandboxBusy, SandboxError, is_locked, locked
+from kubeocean.sandbox.toolrun import run_tool
+
+NAME = "demo"
+MANAGER = "kubeocean-manager"
+_KINDS = {
+    VIRTUAL: "nodes,pods,clusterbindings,resourceleasingpolicies,leases",
+    **{lender.context: "nodes,pods,secrets,namespaces,priorityclasses" for lender in LENDERS},
+}
+
+
+class Stage:
+    """A running sandbox to play in."""
+
+    def __init__(self, sandbox: Sandbox, assets: Assets) -> None:
+        self.sandbox = sandbox
+        self.folder = sandbox.virtual.folder / "demo"
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.tools = assets.kubectl.parent
+        self._environment = {
+            **os.environ, "PATH": f"{self.tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "KUBECONFIG": str(self.kubeconfig),
+            # Neither the user's own kubectl preferences nor a trace in his home.
+            "KUBERC": "off", "KUBECACHEDIR": str(self.folder / "cache"),
+        }
+
+    def lay_out(self) -> None:
+        """Write what the commands of the story read: one kubeconfig with a context for each cluster, and the manifests."""
+        self.folder.mkdir()
+        clusters = [self.sandbox.virtual, *self.sandbox.physical]
+        write_kubeconfig(merge_kubeconfigs([yaml.safe_load(each.kubeconfig.read_text()) for each in clusters]), self.kubeconfig)
+        for name, text in manifests().items():
+            (self.folder / name).write_text(text)
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Keep other demos from taking the stage for an abandoned one."""
+        with locked(self.sandbox.virtual.folder):
+            yield
+
+    async def run(self, line: str, write: Callable[[str], None]) -> int:
+        """Run a command line in the folder; `write` gets each line it writes. Return its exit code."""
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(line), cwd=self.folder, env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT,
+        )
+        assert process.stdout
+        try:
+            async for raw in process.stdout:
+                write(raw.decode(errors="replace").rstrip())
+            return await process.wait()
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGKILL)
+                await process.wait()
+
+    async def look(self) -> Snapshot:
+        """Return what is in all clusters now. Raises NotYet when one of them does not answer."""
+        found = await asyncio.gather(*(self._objects(context, kinds) for context, kinds in _KINDS.items()))
+        for answer in found:
+            if isinstance(answer, NotYet):
+                raise answer
+        return Snapshot({context: answer for context, answer in zip(_KINDS, found, strict=True) if isinstance(answer, list)})
+
+    async def _objects(self, context: str, kinds: str) -> list[Json] | NotYet:
+        command = ("kubectl", "--context", context, "--request-timeout", "10s", "get", kinds, "-A", "-o", "json")
+        finished = await run_tool(command, env=self._environment, cwd=self.folder)
+        if finished.code:
+            return NotYet(f"`{shlex.join(command)}` succeeds", "; ".join(finished.complaints[-1:]) or "it fails")
+        objects: list[Json] = orjson.loads(finished.output)["items"]
+        return objects
+
+    def manager_command(self) -> tuple[str, ...]:
+        """Return how the manager is started; without ports of its own, so that it never meets another one's."""
+        return (
+            kubeocean_program(), "manager", "--kubeconfig", str(self.sandbox.virtual.kubeconfig), "--install-crds",
+            "--metrics-bind-address", "0", "--health-probe-bind-address", "0",
+        )
+
+    def start_manager(self) -> None:
+        """Start the manager. Raises SandboxError."""
+        self.sandbox = self.sandbox.with_component(VIRTUAL, Command(MANAGER, self.manager_command(), address="", readiness=""))
+
+    @property
+    def manager(self) -> ComponentInfo | None:
+        """The manager, once it is started."""
+        return find_manager(self.sandbox)
+
+    def manager_tail(self, lines: int = 15) -> list[str]:
+        """Return the end of the manager's log."""
+        return last_lines(self.manager.log, lines) if self.manager else []
+
+    async def close(self) -> None:
+        """End all of it and remove what was written."""
+        await self.sandbox.down()
+
+
+async def set_stage(progress: Progress, root: Path | None = None, environ: Mapping[str, str] | None = None) -> Stage:
+    """Start the demo's sandbox, after ending one that a former demo left. Raises SandboxError, AssetsUnavailable."""
+    await _clear_stage(progress, root)
+    assets = await ensure_assets(progress, environ=environ)
+    return Stage(await up(SandboxSpec(NAME), assets=assets, progress=progress, root=root), assets)
+
+
+async def _clear_stage(progress: Progress, root: Path | None) -> None:
+    try:
+        former = Sandbox.load(NAME, root=root)
+    except NoSandbox:
+        return
+    if former.condition not in ("running", "degraded"):
+        return  # `up` clears away what is dead and says so
+    if is_locked(former.virtual.folder):
+        raise SandboxBusy("another demo is being played on this machine; wait until it ends, or end it with Ctrl-C")
+    if not find_manager(former):
+        raise SandboxError(
+            f"sandbox {NAME!r} is there and no demo has made it; end it with `kubeocean sandbox down --name {NAME}`"
+        )
+    progress.say("ending the demo that was left running")
+    await former.down()
+
+
+def find_manager(sandbox: Sandbox) -> ComponentInfo | None:
+    """Return the manager that a demo has started in `sandbox`."""
+    return next((each for each in sandbox.virtual.components if each.name == MANAGER), None)
+
+
+def merge_kubeconfigs(kubeconfigs: list[Json]) -> Json:
+    """Return one kubeconfig with the contexts of all; the first one's is current."""
+    merged: Json = {
+        "apiVersion": "v1", "kind": "Config", "current-context": kubeconfigs[0]["current-context"],
+        "clusters": [], "users": [], "contexts": [],
+    }
+    for each in kubeconfigs:
+        name = each["current-context"]  # also for the user: the sandbox calls every administrator the same
+        merged["clusters"].append({"name": name, "cluster": each["clusters"][0]["cluster"]})
+        merged["users"].append({"name": name, "user": each["users"][0]["user"]})
+        merged["contexts"].append({"name": name, "context": {"cluster": name, "user": name}})
+    return merged
+
+
+def kubeocean_program() -> str:
+    """Return the path of the `kubeocean` that belongs to this Python, whatever $PATH finds."""
+    return str(Path(sys.executable).with_name("kubeocean"))

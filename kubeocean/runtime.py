@@ -1,0 +1,262 @@
+"""One process from start to end: signals, the order of things, who leads, what is ready, a graceful stop.
+
+Order: health server first (a kubelet asks at once) -> which cluster is this -> informers, warm on followers too -> the
+lease -> controllers. Leading work is cancelled before the lease is given back, and every mutating call asks for proof of
+leadership, so at no moment two processes write. Everything runs in one TaskGroup: a task that dies ends the process, for
+its supervisor to start anew, instead of leaving half of it alive.
+
+`InProcessLauncher` is the launcher of laptops, tests and the sandbox: each binding's syncer is a task of the manager, under
+the manager's lease. What goes wrong in one of them stays with its binding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from kubeocean import __version__
+from kubeocean.api import names
+from kubeocean.clusters.install import install_crds
+from kubeocean.clusters.virtual import VirtualCluster
+from kubeocean.domain.bindingstatus import SYNCER_FAILED, SyncerState
+from kubeocean.kube.client import Client
+from kubeocean.kube.config import ServerConfig, config_from_file
+from kubeocean.kube.errors import AlreadyExists, Forbidden, NotLeading
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.leader import LeaderConfig, LeaderElector, Leadership, always_leading
+from kubeocean.kube.meta import ObjectKey, finalizers_of
+from kubeocean.kube.resources import NAMESPACES
+from kubeocean.manager.bindings import BindingController
+from kubeocean.manager.launcher import Launcher, NoLauncher
+from kubeocean.manager.policies import OrphanPolicyController
+from kubeocean.obs.health import HealthServer
+from kubeocean.settings import ManagerSettings, ProcessSettings, SyncerSettings, process_identity
+from kubeocean.syncer.pairing import SyncerOptions
+from kubeocean.syncer.syncer import Syncer
+
+RESTART_AFTER = 5.0  # seconds after a syncer failed in a way nobody foresaw
+
+log = structlog.get_logger(__name__)
+
+
+def run(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. Uses uvloop when it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_until_signalled(program))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _until_signalled(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    task = asyncio.create_task(program(), name="program")
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+        log.info("stopped")
+
+
+async def run_manager(settings: ManagerSettings) -> None:
+    """Run the manager until cancelled."""
+    async with _Process(settings, "manager", settings.leader_election_id, syncing=settings.launcher == "inprocess") as process:
+        if settings.install_crds:
+            await process.install_crds()
+
+        async def lead() -> None:
+            async with asyncio.TaskGroup() as tasks:
+                launcher = _launcher(settings, process, tasks)
+                bindings = BindingController(process.virtual, launcher, process.events, user_agent=process.user_agent)
+                if isinstance(launcher, InProcessLauncher):
+                    launcher.on_change = bindings.syncer_changed
+                policies = OrphanPolicyController(process.virtual, time_zone=settings.time_zone)
+                tasks.create_task(bindings.run(), name="bindings")
+                tasks.create_task(policies.run(), name="policies")
+
+        await process.serve(lead)
+
+
+async def run_syncer(settings: SyncerSettings) -> None:
+    """Run the syncer of one binding until it is unbound, or until cancelled."""
+    async with _Process(settings, "syncer", settings.lease_name, syncing=True) as process:
+
+        async def lead() -> None:
+            syncer = process.make_syncer(settings.cluster_binding_name, lambda _: None)
+            process.health.ready["syncer"] = lambda: None if syncer.state.ready else syncer.state.message
+            await syncer.run()
+
+        await process.serve(lead)
+
+
+class _Process:
+    """What both programs are made of; an async context manager that cleans up in reverse order."""
+
+    def __init__(self, settings: ProcessSettings, component: str, lease_name: str, *, syncing: bool) -> None:
+        self.settings, self.component, self.lease_name, self.syncing = settings, component, lease_name, syncing
+        self.user_agent = f"kubeocean-{component}/{__version__}"
+        self.leadership: Leadership = Leadership() if settings.leader_elect else always_leading()
+        self.health = HealthServer(
+            health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address
+        )
+        self.virtual: VirtualCluster
+        self.events: EventRecorder
+        self._config: ServerConfig
+
+    async def __aenter__(self) -> _Process:
+        settings = self.settings
+        self._config = await config_from_file(str(settings.kubeconfig) if settings.kubeconfig else None)
+        self.virtual = VirtualCluster(
+            self._config, user_agent=self.user_agent, guard=self.leadership.check, qps=settings.virtual_client_qps,
+            burst=settings.virtual_client_burst,
+        )
+        self.events = EventRecorder(self.virtual.calls, component=f"kubeocean-{self.component}")
+        await self.health.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.health.stop()
+        await self.virtual.close()
+
+    async def serve(self, lead: Callable[[], Awaitable[None]]) -> None:
+        """Run informers and, while this process leads, `lead`; returns when `lead` does."""
+        await self.virtual.connect()
+        self.health.ready["informers"] = lambda: None if self.virtual.has_synced(syncing=self.syncing) else "not synced yet"
+        log.info("started", component=self.component, version=__version__, virtual_cluster=self.virtual.uid)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.virtual.run(syncing=self.syncing), name="virtual informers"),
+                tasks.create_task(self.events.run(), name="events"),
+            ]
+            await self.virtual.wait_synced(syncing=self.syncing)
+            await self._lead(lead)
+            for task in background:
+                task.cancel()
+
+    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> None:
+        if not self.settings.leader_elect:
+            await lead()
+            return
+        settings = self.settings
+        config = LeaderConfig(
+            settings.leader_election_namespace, self.lease_name, process_identity(),
+            lease_duration=settings.leader_election_lease_duration, renew_deadline=settings.leader_election_renew_deadline,
+            retry_period=settings.leader_election_retry_period,
+        )
+        # Its own connection, outside every queue: a renewal must not wait behind a burst.
+        agent = f"{self.user_agent} leader-election"
+        async with Client(self._config, cluster="virtual", user_agent=agent, connections=1) as client:
+            await _ensure_namespace(client, settings.leader_election_namespace)
+            await LeaderElector(client, config, self.leadership).run(lambda: _unwrapped(lead))
+
+    async def install_crds(self) -> None:
+        """Apply the CRDs before anybody leads: nothing can be watched without them, and replicas apply the same."""
+        async with Client(self._config, cluster="virtual", user_agent=self.user_agent) as client:
+            await install_crds(client)
+
+    def make_syncer(self, binding: str, on_change: Callable[[SyncerState], None]) -> Syncer:
+        """Return the syncer of `binding`, not started."""
+        host, port = self.settings.api_server
+        options = SyncerOptions(
+            vnode_address=self.settings.vnode_address, api_server_host=host, api_server_port=port,
+            dns_server=self.settings.virtual_dns, time_zone=self.settings.time_zone,
+            physical_qps=self.settings.physical_client_qps, physical_burst=self.settings.physical_client_burst,
+        )
+        return Syncer(
+            binding, self.virtual, self.events, options, guard=self.leadership.check, user_agent=self.user_agent,
+            on_change=on_change,
+        )
+
+
+async def _ensure_namespace(client: Client, name: str) -> None:
+    # Installed by the chart in production; a laptop has none, and may usually create it.
+    with contextlib.suppress(AlreadyExists, Forbidden):
+        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+
+
+async def _unwrapped(lead: Callable[[], Awaitable[None]]) -> None:
+    """Run `lead` so that NotLeading leaves it as itself: the elector takes it for a lost lease, not for a crash."""
+    try:
+        await lead()
+    except BaseExceptionGroup as group:
+        lost = group.subgroup(NotLeading)
+        if lost is None:
+            raise
+        raise NotLeading("leadership was lost while working") from group
+
+
+def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskGroup) -> Launcher:
+    if settings.launcher == "inprocess":
+        return InProcessLauncher(process.make_syncer, tasks)
+
+    def is_reported(binding: str) -> bool:
+        obj = process.virtual.bindings.store.object(ObjectKey("", binding))
+        return obj is not None and names.BINDING_SYNCER_FINALIZER in finalizers_of(obj)
+
+    return NoLauncher(is_reported)
+
+
+class InProcessLauncher:
+    """Runs each binding's syncer as a task of this process. `on_change` is called with a binding whose state changed."""
+
+    def __init__(self, make: Callable[[str, Callable[[SyncerState], None]], Syncer], tasks: asyncio.TaskGroup) -> None:
+        self._make, self._tasks = make, tasks
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._states: dict[str, SyncerState] = {}
+        self.on_change: Callable[[str], None] = lambda _: None
+
+    def ensure(self, binding: str) -> None:
+        """Have a syncer running for the binding."""
+        task = self._running.get(binding)
+        if task is None or task.done():
+            self._states[binding] = SyncerState(False, "the syncer is starting")
+            self._running[binding] = self._tasks.create_task(self._supervise(binding), name=f"syncer {binding}")
+
+    def state(self, binding: str) -> SyncerState | None:
+        """Return how the binding's syncer is doing, None when none runs."""
+        return self._states.get(binding)
+
+    async def stop(self, binding: str) -> None:
+        """End the binding's syncer and wait until it has ended."""
+        task = self._running.pop(binding, None)
+        self._states.pop(binding, None)
+        if task and not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def _supervise(self, binding: str) -> None:
+        while True:
+            try:
+                await self._make(binding, lambda state: self._note(binding, state)).run()
+                return
+            except NotLeading:
+                raise
+            except Exception as error:
+                log.error("syncer failed in an unexpected way", binding=binding, exc_info=error)
+                self._note(binding, SyncerState(False, f"{type(error).__name__}: {error}; it is started again", SYNCER_FAILED))
+                await asyncio.sleep(RESTART_AFTER)
+
+    def _note(self, binding: str, state: SyncerState) -> None:
+        if binding in self._running:
+            self._states[binding] = state
+            self.on_change(binding)

@@ -1,0 +1,89 @@
+"""What an operator may set, checked at the door: one frozen model per program, filled from flags and KUBEOCEAN_* variables.
+
+Flag names and defaults are those of the Go project where it has them, so that its Deployments start ours unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from kubeocean.api import names
+
+
+class ProcessSettings(BaseModel):
+    """What every program of ours has. Durations are in seconds; a qps of 0 means no limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kubeconfig: Path | None = None
+    metrics_bind_address: str = ":8080"
+    health_probe_bind_address: str = ":8081"
+    leader_elect: bool = True
+    leader_election_id: str = ""
+    leader_election_namespace: str = names.KUBEOCEAN_NAMESPACE
+    leader_election_lease_duration: float = Field(default=15.0, gt=0)
+    leader_election_renew_deadline: float = Field(default=10.0, gt=0)
+    leader_election_retry_period: float = Field(default=2.0, gt=0)
+    virtual_client_qps: float = Field(default=0, ge=0)
+    virtual_client_burst: int = Field(default=0, ge=0)
+    physical_client_qps: float = Field(default=0, ge=0)
+    physical_client_burst: int = Field(default=0, ge=0)
+    vnode_address: str = "127.0.0.1"
+    virtual_api_server: str = ""  # HOST[:PORT] as physical Pods reach it
+    virtual_dns: str = ""
+    time_zone: str = "UTC"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"unknown time zone {zone!r}: write an IANA name such as Europe/Berlin") from error
+        return zone
+
+    @model_validator(mode="after")
+    def _durations_fit(self) -> ProcessSettings:
+        if not self.leader_election_lease_duration > self.leader_election_renew_deadline > self.leader_election_retry_period:
+            raise ValueError("leader election needs lease duration > renew deadline > retry period")
+        return self
+
+    @property
+    def api_server(self) -> tuple[str, str]:
+        """Return host and port of the virtual API server as physical Pods reach it, ("", "") when unknown."""
+        host, colon, port = self.virtual_api_server.rpartition(":")
+        if not colon:
+            return self.virtual_api_server, "443" if self.virtual_api_server else ""
+        return host, port
+
+
+class ManagerSettings(ProcessSettings):
+    """`kubeocean manager`."""
+
+    leader_election_id: str = "kubeocean-manager"
+    launcher: Literal["inprocess", "none"] = "inprocess"
+    install_crds: bool = False
+
+
+class SyncerSettings(ProcessSettings):
+    """`kubeocean syncer`."""
+
+    cluster_binding_name: str = Field(min_length=1)
+
+    @property
+    def lease_name(self) -> str:
+        """Return the Lease of this binding's syncers."""
+        return self.leader_election_id or f"kubeocean-syncer-{self.cluster_binding_name}"
+
+
+def process_identity() -> str:
+    """Return a name no other process has: the Pod's or host's name, and this process's number."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"

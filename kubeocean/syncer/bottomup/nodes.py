@@ -1,0 +1,248 @@
+"""One virtual node for every leased physical node: no more, no fewer, and each as the lease says.
+
+Flow: a physical node, its foreign Pods, a policy, the binding, the virtual node itself or merely the time changes -> the
+*physical node's name* is queued -> the pass reads all of them as they are -> `domain.leasing` says whether and how much is
+leased, `domain.vnode` what the Node should then look like -> at most one patch of the Node and one of its status, or the
+creation, or one step of the removal.
+
+Removal: cordon and taint (nothing new comes), drain through the Eviction API (budgets are honoured until the policy's
+timeout is over), then delete. A node that is leased again before the end simply loses taint and cordon. A virtual node that
+somebody deletes behind our back is let go and made anew.
+
+A physical node that is missing from the cache is asked for live before its virtual node is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from kubeocean.clusters.physical import BY_NODE
+from kubeocean.clusters.podsummary import PhysicalPod
+from kubeocean.domain.leasing import Lease, LeaseFacts, assess, policy_details
+from kubeocean.domain.naming import vnode_name
+from kubeocean.domain.policies import Policy
+from kubeocean.domain.reclaim import closed_at
+from kubeocean.domain.requests import sum_requests
+from kubeocean.domain.vnode import (
+    VnodeFacts,
+    build_vnode,
+    is_vnode_of,
+    physical_name_of,
+    physical_uid_of,
+)
+from kubeocean.domain.vnode_diff import build_release_patch, diff_vnode, expected_is_corrupt
+from kubeocean.kube.client import PatchType
+from kubeocean.kube.controller import Controller, Result
+from kubeocean.kube.errors import NotFound
+from kubeocean.kube.meta import Json, ObjectKey, format_time, is_deleting, name_of, uid_of
+from kubeocean.kube.resources import NODES
+from kubeocean.kube.store import Entry
+from kubeocean.syncer.bottomup.draining import Drain
+from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.bottomup.marks import mark_leased, unmark
+from kubeocean.syncer.bottomup.ports import choose_port
+from kubeocean.syncer.pairing import Pairing
+
+DRAIN_POLL = 1.0  # seconds between looks at a node that is being drained
+
+log = structlog.get_logger(__name__)
+
+
+class NodeController:
+    """Keeps the virtual nodes of one binding. `on_lease` is told the policies whose nodes or amounts have changed."""
+
+    def __init__(self, pairing: Pairing, leases: LeaseKeeper, on_lease: Callable[[str], None]) -> None:
+        self.pairing = pairing
+        self.controller: Controller[str] = Controller(f"nodes-{pairing.binding_name}", self.reconcile, workers=8)
+        self._leases, self._on_lease = leases, on_lease
+        self._drain = Drain(pairing)
+
+    # --- what wakes us ---------------------------------------------------------------------------------------------
+    def attach(self) -> None:
+        """Listen to the caches; what is in them already is queued as well."""
+        self.pairing.listen(self.pairing.physical.nodes, self._physical_node_changed)
+        self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
+        self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
+        self.pairing.listen(self.pairing.virtual.policies, self._policy_changed)
+
+    def enqueue_all(self) -> None:
+        """Look at every node again: the binding changed, or the cluster went out of or back into reach."""
+        for entry in self.pairing.physical.nodes.store.entries():
+            self.controller.enqueue(entry.key.name)
+        for node in self.pairing.own_vnodes():
+            self.controller.enqueue(physical_name_of(node))
+
+    def _physical_node_changed(self, old: Entry[None] | None, new: Entry[None] | None) -> None:
+        if entry := new or old:
+            self.controller.enqueue(entry.key.name)
+
+    def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
+        entry = new or old
+        if entry and is_vnode_of(entry.object(), self.pairing.spec.cluster_id):
+            self.controller.enqueue(physical_name_of(entry.object()))
+
+    def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
+        before, after = _taken_by(old), _taken_by(new)
+        if before != after:
+            for node, _ in filter(None, (before, after)):
+                self.controller.enqueue(node)
+
+    def _policy_changed(self, old: Entry[Policy] | None, new: Entry[Policy] | None) -> None:
+        concerned = [entry.summary for entry in (old, new) if entry and entry.summary.cluster == self.pairing.binding_name]
+        if old and new and old.summary == new.summary:
+            return  # its status or metadata only
+        for entry in self.pairing.physical.nodes.store.entries():
+            if any(policy.selects(entry.object()) for policy in concerned):
+                self.controller.enqueue(entry.key.name)
+
+    # --- one pass --------------------------------------------------------------------------------------------------
+    async def reconcile(self, name: str) -> Result:
+        """Make the virtual node of physical node `name` what it should be; returns when time alone may change that."""
+        pairing = self.pairing
+        physical = pairing.physical.nodes.store.object(ObjectKey("", name))
+        existing = pairing.virtual.nodes.store.object(ObjectKey("", vnode_name(pairing.spec.cluster_id, name)))
+        if existing and not is_vnode_of(existing, pairing.spec.cluster_id):
+            self._complain_of_stranger(existing)
+            return Result()
+        if physical is None:
+            self._remember(name, None)
+            return await self._vanished(name, existing)
+        self.pairing.gone_nodes.discard(name)
+        lease = assess(self._lease_facts(name, physical, existing))
+        another_machine = existing is not None and physical_uid_of(existing) not in ("", uid_of(physical))
+        if pairing.unbinding or another_machine or not lease.decision.leasable:
+            self._remember(name, None)
+            await unmark(pairing, physical)
+            return await self._remove(existing, physical, lease) if existing else Result()
+        self._remember(name, lease)
+        await self._keep(physical, existing, lease)
+        return Result(_seconds_until(lease.revisit_at, pairing.clock()))
+
+    def _lease_facts(self, name: str, physical: Json, existing: Json | None) -> LeaseFacts:
+        pairing = self.pairing
+        foreign = (entry.summary.requests for entry in pairing.physical.pods.store.by_index(BY_NODE, name))
+        return LeaseFacts(
+            physical=physical, existing=existing, binding_name=pairing.binding_name, binding=pairing.spec,
+            policies=[entry.summary for entry in pairing.virtual.policies.store.entries()], foreign=sum_requests(foreign),
+            now=pairing.clock(), time_zone=pairing.options.time_zone,
+        )
+
+    def _remember(self, name: str, lease: Lease | None) -> None:
+        """Keep what was decided for the policies' status, and tell those it changes."""
+        before = self.pairing.leases.get(name)
+        if before == lease:
+            return
+        if lease is None:
+            self.pairing.leases.pop(name, None)
+        else:
+            self.pairing.leases[name] = lease
+        for known in filter(None, (before, lease)):
+            for policy in filter(None, (known.choice.winner, *known.choice.losers)):
+                self._on_lease(policy.name)
+
+    # --- keeping ---------------------------------------------------------------------------------------------------
+    async def _keep(self, physical: Json, existing: Json | None, lease: Lease) -> None:
+        pairing, name = self.pairing, name_of(physical)
+        if existing is not None and is_deleting(existing):
+            await self._release(existing, name)  # deleted behind our back: its going brings us back to make it anew
+            return
+        desired = build_vnode(self._vnode_facts(physical, existing, lease, deleting=False))
+        if existing is None:
+            written = await pairing.virtual.calls.create(NODES, desired)
+            pairing.events.event(written, "Normal", "Leased", lease.decision.message)
+            log.info("virtual node created", vnode=name_of(written), binding=pairing.binding_name)
+            self.controller.freshness.expect(name, pairing.virtual.nodes, written)
+        else:
+            await self._write(existing, desired, name)
+        if lease.choice.winner:
+            await mark_leased(pairing, physical, lease.choice.winner.name)
+
+    def _vnode_facts(self, physical: Json, existing: Json | None, lease: Lease, *, deleting: bool) -> VnodeFacts:
+        pairing, remembered = self.pairing, lease.remembered
+        closing = lease.closing.text
+        if deleting:
+            # The drain's own clock: noted on the node, so that a change of leader does not start it anew.
+            closing = format_time(closed_at(existing) or pairing.clock())
+        return VnodeFacts(
+            physical=physical, existing=existing, binding_name=pairing.binding_name, spec=pairing.spec,
+            capacity=lease.capacity.resources, policy_name=remembered.name if remembered else "",
+            policy_details=policy_details(remembered.name, remembered.spec.resource_limits) if remembered else "",
+            window_open=lease.window.open, force_reclaim_now=lease.closing.force_now,
+            unreachable=not pairing.physical.reachability.reachable, deleting=deleting,
+            proxier_address=pairing.options.vnode_address, port=choose_port(pairing, name_of(physical), existing),
+            last_valid_policy=remembered.text() if remembered else "", closed_at=closing,
+        )
+
+    async def _write(self, existing: Json, desired: Json, name: str) -> None:
+        calls, vnode = self.pairing.virtual.calls, name_of(existing)
+        if expected_is_corrupt(existing):
+            message = "the record of what was wanted last cannot be read; it is replaced"
+            self.pairing.events.event(existing, "Warning", "ExpectedMetadataCorrupt", message)
+        node_patch, status_patch = diff_vnode(existing, desired)
+        written = None
+        if node_patch:
+            written = await calls.patch(NODES, vnode, "", node_patch)
+        if status_patch:
+            written = await calls.patch(NODES, vnode, "", status_patch, kind=PatchType.STRATEGIC, subresource="status")
+        if written:
+            self.controller.freshness.expect(name, self.pairing.virtual.nodes, written)
+
+    # --- removing --------------------------------------------------------------------------------------------------
+    async def _vanished(self, name: str, existing: Json | None) -> Result:
+        if existing is None:
+            return Result()
+        try:
+            live = await self.pairing.physical.calls.get(NODES, name)
+        except NotFound:
+            await self.pairing.physical.confirm_identity()
+            self.pairing.gone_nodes.add(name)
+            return await self._remove(existing, None, None)
+        self.controller.freshness.expect(name, self.pairing.physical.nodes, live)
+        return Result(0.1)
+
+    async def _remove(self, existing: Json, physical: Json | None, lease: Lease | None) -> Result:
+        """Take one step towards the end of a virtual node."""
+        name = physical_name_of(existing)
+        if not is_deleting(existing):
+            if physical is not None and lease is not None:
+                await self._write(existing, build_vnode(self._vnode_facts(physical, existing, lease, deleting=True)), name)
+            else:
+                await self._drain.cordon(existing)
+        if await self._drain.step(existing, lease):
+            return Result(DRAIN_POLL)
+        if not is_deleting(existing):
+            try:
+                written = await self.pairing.virtual.calls.delete(NODES, name_of(existing), uid=uid_of(existing))
+            except NotFound:
+                return Result()
+            self.controller.freshness.expect(name, self.pairing.virtual.nodes, written)
+            log.info("virtual node removed", vnode=name_of(existing), binding=self.pairing.binding_name)
+            return Result(0.05)  # with its deletionTimestamp seen, the finalizer goes
+        await self._leases.remove(existing)
+        await self._release(existing, name)
+        return Result()
+
+    async def _release(self, existing: Json, name: str) -> None:
+        if patch := build_release_patch(existing):
+            try:
+                written = await self.pairing.virtual.calls.patch(NODES, name_of(existing), "", patch)
+            except NotFound:
+                return
+            self.controller.freshness.expect(name, self.pairing.virtual.nodes, written)
+
+    def _complain_of_stranger(self, existing: Json) -> None:
+        wants = f"ClusterBinding {self.pairing.binding_name} wants a virtual node of this name"
+        self.pairing.events.event(existing, "Warning", "NameTaken", f"{wants}, but this Node is not its own; it is left alone")
+
+
+def _taken_by(entry: Entry[PhysicalPod] | None) -> tuple[str, object] | None:
+    if entry is None or entry.summary.ours or not entry.summary.node or not entry.summary.requests:
+        return None
+    return entry.summary.node, entry.summary.requests
+
+
+def _seconds_until(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else max(0.0, (moment - now).total_seconds())

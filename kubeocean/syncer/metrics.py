@@ -1,0 +1,13 @@
+"""The syncer's own metrics, under the names of the Go project (dashboards rely on them)."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+_BINDING = ("clusterbinding",)
+
+create_pod_total = Counter("kubeocean_syncer_create_pod_total", "Physical Pods we tried to create", _BINDING)
+create_pod_errors_total = Counter("kubeocean_syncer_create_pod_errors_total", "Tries that failed", _BINDING)
+pod_created_total = Counter("kubeocean_syncer_pod_created_total", "Physical Pods created", _BINDING)
+pod_created_failed_total = Counter("kubeocean_syncer_pod_created_failed_total", "Virtual Pods that will get no twin", _BINDING)
+vnode_total = Gauge("kubeocean_syncer_vnode_total", "Virtual nodes", _BINDING)

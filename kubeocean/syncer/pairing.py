@@ -1,0 +1,103 @@
+"""The two clusters that one syncer joins, and what every controller of it needs to know about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from kubeocean.api import names
+from kubeocean.api.binding import ClusterBindingSpec
+from kubeocean.clusters.physical import PhysicalCluster
+from kubeocean.clusters.virtual import BY_CLUSTER, VirtualCluster
+from kubeocean.domain.leasing import Lease
+from kubeocean.domain.naming import label_value
+from kubeocean.domain.ownership import Owner
+from kubeocean.domain.podcontext import Surroundings
+from kubeocean.domain.vnode import is_vnode_of, physical_name_of
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.informer import Handler, Informer
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of
+from kubeocean.kube.store import Entry
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncerOptions:
+    """What an operator may set for a syncer; addresses unknown to us are "" and leave the Pod's own ways alone."""
+
+    vnode_address: str = "127.0.0.1"  # InternalIP of virtual nodes: where their kubelet API is (to be) served
+    api_server_host: str = ""  # of the virtual cluster, as reachable from physical Pods
+    api_server_port: str = ""
+    dns_server: str = ""
+    time_zone: str = "UTC"  # of policies that name none
+    pod_workers: int = 32
+    physical_qps: float = 0
+    physical_burst: int = 0
+
+
+@dataclass(slots=True)
+class Pairing:
+    """One virtual and one physical cluster, joined by one binding. `spec` follows the binding as it is edited."""
+
+    binding_name: str
+    binding_uid: str
+    spec: ClusterBindingSpec
+    owner: Owner
+    virtual: VirtualCluster
+    physical: PhysicalCluster
+    events: EventRecorder
+    options: SyncerOptions
+    unbinding: bool = False
+    leases: dict[str, Lease] = field(default_factory=dict)  # by physical node: what was decided for it last
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    gone_nodes: set[str] = field(default_factory=set)  # physical nodes of which a live read said 404
+    _listening: list[Callable[[], None]] = field(default_factory=list)
+
+    def physical_node_of(self, vnode_name: str) -> str | None:
+        """Return the physical node behind a virtual node of this binding; None for anybody else's node."""
+        node = self.virtual.nodes.store.object(ObjectKey("", vnode_name))
+        return self.physical_node_behind(node) if node else None
+
+    def physical_node_behind(self, node: Json) -> str | None:
+        """Return which physical node `node`, of the virtual cluster, stands for; None when it is not ours."""
+        return physical_name_of(node) if is_vnode_of(node, self.spec.cluster_id) else None
+
+    def listen(self, informer: Informer[S], handler: Handler[S]) -> None:
+        """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""
+        informer.add_handler(handler)
+        self._listening.append(lambda: informer.remove_handler(handler))
+
+    def stop_listening(self) -> None:
+        """Take every handler off again."""
+        while self._listening:
+            self._listening.pop()()
+
+    def own_vnodes(self) -> list[Json]:
+        """Return the virtual nodes of this binding."""
+        nodes = (entry.object() for entry in self.virtual.nodes.store.by_index(BY_CLUSTER, label_value(self.spec.cluster_id)))
+        return [node for node in nodes if is_vnode_of(node, self.spec.cluster_id)]
+
+    def marked_nodes(self) -> list[Json]:
+        """Return the physical nodes that still carry this owner's mark."""
+        nodes = (entry.object() for entry in self.physical.nodes.store.entries())
+        return [node for node in nodes if annotations_of(node).get(names.POLICY_APPLIED_BY_ANNOTATION) == self.owner.annotation]
+
+    def surroundings(self) -> Surroundings:
+        """Return where the virtual API server and DNS answer physical Pods: the intranet Services, else the settings."""
+        api_ip = _balancer_ip(self.virtual.api_service.store.entries())
+        return Surroundings(
+            api_server_host=api_ip or self.options.api_server_host,
+            api_server_port=("443" if api_ip else self.options.api_server_port),
+            dns_server=_balancer_ip(self.virtual.dns_service.store.entries()) or self.options.dns_server,
+        )
+
+
+def _balancer_ip(entries: Iterable[Entry[None]]) -> str:
+    for entry in entries:
+        for ingress in (((entry.object().get("status") or {}).get("loadBalancer") or {}).get("ingress")) or ():
+            if ip := ingress.get("ip"):
+                return str(ip)
+    return ""

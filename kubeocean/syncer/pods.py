@@ -1,0 +1,287 @@
+"""One controller for both directions of a Pod: the virtual Pod and its twin are one thing seen from two sides.
+
+Flow: a Pod changes on either side -> the *virtual* key is queued (a twin names it in its annotations) -> the pass reads
+both caches -> `domain.podpair` decides on one step -> that step is at most one write, or a few towards a new twin -> the
+write comes back through a watch and the key is looked at again. Top-down creates and deletes twins, bottom-up mirrors
+status; because one key is never in two workers, the two can never race each other.
+
+Deletion needs proof. A virtual Pod that is not in the cache is asked for live before its twin goes; a twin that is not in
+the cache must have been seen DELETED by uid, or be a live 404 from the cluster we know, before its Pod is released or
+declared lost. A crash between any two calls leaves facts from which the next pass decides the same step again.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from kubeocean.api import names
+from kubeocean.clusters.physical import BY_VIRTUAL, TokenSecretHead
+from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
+from kubeocean.clusters.virtual import BY_NODE
+from kubeocean.domain import podpair
+from kubeocean.domain.naming import physical_name
+from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
+from kubeocean.domain.podstatus import build_lost_patch, build_refusal_patch, diff_pod_status, says_nothing_yet
+from kubeocean.domain.refusal import Refusal
+from kubeocean.kube.client import PatchType
+from kubeocean.kube.controller import Controller, Result
+from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
+from kubeocean.kube.meta import Json, ObjectKey, parse_time, uid_of
+from kubeocean.kube.resources import PODS
+from kubeocean.kube.store import Entry
+from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
+from kubeocean.syncer.topdown.twins import TwinMaker
+
+FIRST_STATUS_WITHIN = timedelta(seconds=1)  # a twin that says nothing yet: how long its mapping may wait for its status
+DEPENDENCY_RETRY = 1.0  # seconds
+GONE_SOON = 0.2  # seconds until a cache that lags behind a live read is asked again
+
+log = structlog.get_logger(__name__)
+
+
+class PodController:
+    """Keeps every Pod bound to a virtual node of one binding and its twin in step."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self.pairing = pairing
+        self.controller: Controller[ObjectKey] = Controller(
+            f"pods-{pairing.binding_name}", self.reconcile, workers=pairing.options.pod_workers
+        )
+        self._twins = TwinMaker(pairing)
+
+    def attach(self) -> None:
+        """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
+        self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
+        self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
+        self.pairing.listen(self.pairing.physical.token_secrets, self._token_secret_changed)
+
+    def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
+        entry = new or old
+        if entry and entry.summary.node and self.pairing.physical_node_of(entry.summary.node):
+            self.controller.enqueue(entry.key)
+
+    def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
+        # Pods may have been seen before the node they are bound to; afterwards the node tells them nothing new.
+        if new and old is None and self.pairing.physical_node_behind(new.object()):
+            for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, new.key.name):
+                self.controller.enqueue(entry.key)
+
+    def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
+        entry = new or old
+        if entry and entry.summary.virtual:
+            self.controller.enqueue(entry.summary.virtual)
+
+    def _token_secret_changed(self, _: Entry[TokenSecretHead] | None, new: Entry[TokenSecretHead] | None) -> None:
+        # Only one that has outlived its Pod is news: the others were written by the pass that needed them.
+        if new:
+            living = self.pairing.virtual.pods.store.get(new.summary.virtual)
+            if living is None or living.uid != new.summary.uid:
+                self.controller.enqueue(new.summary.virtual)
+
+    def enqueue_all(self) -> None:
+        """Look at every Pod of ours again: the binding has changed."""
+        for node in self.pairing.own_vnodes():
+            for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, node["metadata"]["name"]):
+                self.controller.enqueue(entry.key)
+
+    # --- one pass --------------------------------------------------------------------------------------------------
+    async def reconcile(self, key: ObjectKey) -> Result:
+        """Bring one virtual Pod and its twin one step closer to agreement."""
+        facts = self._facts(key)
+        decision = podpair.decide_pod(facts)
+        vpod, ppod = facts.vpod, facts.ppod
+        match decision:
+            case podpair.Mirror() if vpod and ppod:
+                return await self._mirror(key, vpod, ppod)
+            case podpair.CreateTwin() if vpod:
+                return await self._create(key, vpod)
+            case podpair.DeleteTwin():
+                return await self._delete_twin(key, decision.uid, decision.grace_seconds)
+            case podpair.ConfirmOrphan():
+                return await self._confirm_orphan(key, decision)
+            case podpair.ConfirmGone() if vpod:
+                return await self._confirm_gone(key, vpod, decision)
+            case podpair.Release() if vpod:
+                return await self._release(key, vpod)
+            case podpair.Refuse() if vpod:
+                return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
+            case _:
+                if ppod is None:
+                    await self._collect_tokens(key, uid_of(vpod) if vpod else "")
+                return Result()
+
+    def _facts(self, key: ObjectKey) -> podpair.PodFacts:
+        pairing = self.pairing
+        vpod, twin = pairing.virtual.pods.store.get(key), pairing.physical.pods.store.get(self._twin_key(key))
+        bound = vpod is not None and bool(vpod.summary.node and pairing.physical_node_of(vpod.summary.node))
+        return podpair.PodFacts(
+            vpod=vpod.object() if vpod else None, ppod=twin.object() if twin else None, owner=pairing.owner,
+            now=pairing.clock(), bound=bound, running_daemonsets=pairing.spec.running_daemonset_by_default,
+            node_gone=bool(twin and twin.summary.node and self._physical_node_is_gone(twin.summary.node)),
+        )
+
+    def _twin_key(self, key: ObjectKey) -> ObjectKey:
+        return ObjectKey(self.pairing.physical.mount_namespace, physical_name(key.name, key.namespace))
+
+    def _physical_node_is_gone(self, node: str) -> bool:
+        """Tell whether the server itself said so: missing from the cache alone is no proof."""
+        return node in self.pairing.gone_nodes and self.pairing.physical.nodes.store.get(ObjectKey("", node)) is None
+
+    # --- down ------------------------------------------------------------------------------------------------------
+    async def _create(self, key: ObjectKey, vpod: Json) -> Result:
+        try:
+            made = await self._twins.create(vpod)
+        except DependencyMissing as missing:
+            self.pairing.events.event(vpod, "Warning", missing.reason, str(missing))
+            await self._say_refused(key, vpod, Refusal(missing.reason, str(missing)))
+            return Result(DEPENDENCY_RETRY)
+        except AlreadyExists:
+            # There before we knew: wait until the cache shows it, then decide what it is.
+            live = await self.pairing.physical.calls.get(PODS, *reversed(self._twin_key(key)))
+            self.controller.freshness.expect(key, self.pairing.physical.pods, live)
+            return Result(0.0)
+        except (Forbidden, Invalid, BadRequest) as error:
+            # The physical side's own words, where the user looks for them; the queue tries again with backoff.
+            await self._say_refused(key, vpod, Refusal("PhysicalPodRefused", str(error)))
+            raise
+        if isinstance(made, Refusal):
+            return await self._refuse(key, vpod, made)
+        self.controller.freshness.expect(key, self.pairing.physical.pods, made)
+        return Result()
+
+    async def _refuse(self, key: ObjectKey, vpod: Json, refusal: Refusal) -> Result:
+        if await self._say_refused(key, vpod, refusal):
+            self.pairing.events.event(vpod, "Warning", refusal.reason, refusal.message)
+            self._twins.count_refusal()
+        return Result()
+
+    async def _say_refused(self, key: ObjectKey, vpod: Json, refusal: Refusal) -> bool:
+        patch = build_refusal_patch(vpod, refusal, self.pairing.clock())
+        return patch is not None and await self._patch_status(key, patch)
+
+    async def _delete_twin(self, key: ObjectKey, uid: str, grace: int | None) -> Result:
+        twin = self._twin_key(key)
+        try:
+            answer = await self.pairing.physical.calls.delete(PODS, twin.name, twin.namespace, uid=uid, grace_seconds=grace)
+        except NotFound:
+            return Result(GONE_SOON)  # the cache is about to learn of it
+        self.controller.freshness.expect(key, self.pairing.physical.pods, answer)
+        return Result()
+
+    async def _confirm_orphan(self, key: ObjectKey, orphan: podpair.ConfirmOrphan) -> Result:
+        if not await self._is_claimed(key, orphan):
+            log.info("orphan removed", pod=str(self._twin_key(key)), virtual=str(key), why=orphan.why)
+            return await self._delete_twin(key, orphan.uid, orphan.grace_seconds)
+        return Result(GONE_SOON)
+
+    async def _is_claimed(self, key: ObjectKey, orphan: podpair.ConfirmOrphan) -> bool:
+        try:
+            live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
+        except NotFound:
+            return False
+        if uid_of(live) != orphan.virtual_uid:
+            return False
+        self.controller.freshness.expect(key, self.pairing.virtual.pods, live)
+        node = live["spec"].get("nodeName")
+        return bool(node and self.pairing.physical_node_of(node))
+
+    # --- up --------------------------------------------------------------------------------------------------------
+    async def _mirror(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
+        if given_up(vpod):
+            return await self._delete_twin(key, uid_of(ppod), 0)
+        patch, now = diff_pod_status(vpod, ppod), self.pairing.clock()
+        if patch is None:
+            return await self._wait_for_node(key, vpod, ppod)
+        if says_nothing_yet(ppod) and "status" not in patch:
+            age = now - parse_time(ppod["metadata"]["creationTimestamp"])
+            if age < FIRST_STATUS_WITHIN:
+                return Result((FIRST_STATUS_WITHIN - age).total_seconds())
+        await self._patch_status(key, patch)
+        return Result()
+
+    async def _wait_for_node(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
+        """Tell how a twin without a node fares, with the physical scheduler's words; in the end give it up."""
+        now = self.pairing.clock()
+        waiting = check_waiting(ppod, now)
+        if waiting is None:
+            return Result()
+        if waiting.refusal is None:
+            return Result(waiting.revisit_in)
+        if waiting.give_up:
+            self.pairing.events.event(vpod, "Warning", GIVEN_UP, waiting.refusal.message)
+            await self._patch_status(key, build_given_up_patch(vpod, waiting.refusal, now))
+            return Result()
+        if patch := build_refusal_patch(vpod, waiting.refusal, now, condition=names.PHYSICAL_POD_SCHEDULED):
+            await self._patch_status(key, patch)
+        return Result(waiting.revisit_in)
+
+    async def _patch_status(self, key: ObjectKey, patch: Json) -> bool:
+        """Write a status patch (it carries the uid); returns whether the Pod was still there to take it."""
+        try:
+            written = await self.pairing.virtual.calls.patch(
+                PODS, key.name, key.namespace, patch, kind=PatchType.STRATEGIC, subresource="status"
+            )
+        except NotFound:
+            return False
+        self.controller.freshness.expect(key, self.pairing.virtual.pods, written)
+        return True
+
+    async def _confirm_gone(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> Result:
+        if not await self._is_gone(key, vpod, decision.recorded_uid):
+            return Result(GONE_SOON)
+        if isinstance(decision.then, podpair.Release):
+            return await self._release(key, vpod)
+        log.warning("twin lost", pod=str(key), physical_uid=decision.recorded_uid)
+        await self._patch_status(key, build_lost_patch(vpod, self.pairing.clock()))
+        await self._collect_tokens(key, "")
+        return Result()
+
+    async def _is_gone(self, key: ObjectKey, vpod: Json, recorded_uid: str) -> bool:
+        """Prove that the twin is gone: seen DELETED by uid, or a live 404 from the cluster we know."""
+        physical = self.pairing.physical
+        if recorded_uid and physical.pods.was_deleted(recorded_uid):
+            return True
+        try:
+            live = await physical.calls.get(PODS, *reversed(self._twin_key(key)))
+        except NotFound:
+            await physical.confirm_identity()
+            return True
+        if not podpair.is_twin_of(live, vpod, self.pairing.owner):
+            return True
+        self.controller.freshness.expect(key, physical.pods, live)
+        return False
+
+    async def _release(self, key: ObjectKey, vpod: Json) -> Result:
+        try:
+            answer = await self.pairing.virtual.calls.delete(PODS, key.name, key.namespace, uid=uid_of(vpod), grace_seconds=0)
+        except NotFound:
+            answer = None
+        if answer:
+            self.controller.freshness.expect(key, self.pairing.virtual.pods, answer)
+        await self._collect_tokens(key, "")
+        return Result()
+
+    # --- what the twin needed --------------------------------------------------------------------------------------
+    async def _collect_tokens(self, key: ObjectKey, living_uid: str) -> None:
+        """Remove the token Secrets made for this name, except those of the Pod that lives under it now."""
+        outlived = [
+            entry for entry in self.pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(key))
+            if entry.summary.uid != living_uid
+        ]
+        for entry in outlived:
+            if await self._has_ended(key, entry.summary.uid):
+                await remove_token_secret(self.pairing, entry)
+
+    async def _has_ended(self, key: ObjectKey, uid: str) -> bool:
+        """Prove that the virtual Pod with this uid needs its token no more: gone, or finished for good."""
+        if self.pairing.virtual.pods.was_deleted(uid):
+            return True
+        try:
+            live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
+        except NotFound:
+            return True
+        return uid_of(live) != uid or (live.get("status") or {}).get("phase") in ("Failed", "Succeeded")

@@ -1,0 +1,87 @@
+"""The token a Pod would find in its ServiceAccount volume, carried to where the Pod really runs.
+
+The virtual API server injects a projected volume into every ordinary Pod: a token, the cluster's CA, the namespace. The
+physical kubelet cannot fill it, for the ServiceAccount lives elsewhere; so we mint the token (TokenRequest, bound to the
+virtual Pod: it dies with it) and put the three files into one Secret per volume, which the twin mounts in their place.
+
+The Secret is written before the twin that mounts it. A crash between the two leaves a Secret that the next pass finds
+under the same name and keeps; one whose Pod is gone is removed by the Pod's last pass, or by the first after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from kubeocean.api import names
+from kubeocean.clusters.physical import TokenSecretHead
+from kubeocean.domain.ownership import is_ours
+from kubeocean.domain.podcontext import PodContext
+from kubeocean.domain.podtoken import TokenSecret, TokenSource, build_token_secret
+from kubeocean.kube.errors import AlreadyExists, NotFound
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, name_of, namespace_of, uid_of
+from kubeocean.kube.resources import SECRETS, SERVICEACCOUNTS
+from kubeocean.kube.store import Entry
+from kubeocean.syncer.pairing import Pairing
+
+
+class DependencyMissing(Exception):
+    """Something the Pod needs is not there yet; `reason` is the Event's, the message names the object."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+async def ensure_token_secrets(pairing: Pairing, vpod: Json, tokens: Sequence[TokenSecret], context: PodContext) -> None:
+    """Make every Secret in `tokens` exist for `vpod`. Raises DependencyMissing while the namespace has no CA ConfigMap."""
+    for token in tokens:
+        await _ensure(pairing, vpod, token, context)
+
+
+async def _ensure(pairing: Pairing, vpod: Json, token: TokenSecret, context: PodContext) -> None:
+    if pairing.physical.token_secrets.store.get(ObjectKey(pairing.physical.mount_namespace, token.name)):
+        return
+    ca_crt = _root_ca(pairing, namespace_of(vpod)) if token.ca_keys else ""
+    minted = await asyncio.gather(*(_mint(pairing, vpod, source) for source in token.sources))
+    texts = {source.key: text for source, text in zip(token.sources, minted, strict=True)}
+    secret = build_token_secret(token, texts, ca_crt, vpod, context)
+    try:
+        await pairing.physical.calls.create(SECRETS, secret)
+    except AlreadyExists:
+        # Ours from before a crash, not yet in the cache: its token is bound to the same Pod and still good.
+        live = await pairing.physical.calls.get(SECRETS, token.name, pairing.physical.mount_namespace)
+        if not is_ours(live, pairing.owner) or annotations_of(live).get(names.VIRTUAL_POD_UID_ANNOTATION) != uid_of(vpod):
+            raise
+
+
+def _root_ca(pairing: Pairing, namespace: str) -> str:
+    configmap = pairing.virtual.root_cas.store.object(ObjectKey(namespace, names.ROOT_CA_CONFIGMAP))
+    if configmap is None:
+        raise DependencyMissing(
+            "MandatoryConfigMapNotFound",
+            f"ConfigMap {namespace}/{names.ROOT_CA_CONFIGMAP} does not exist yet: the controller manager of the virtual "
+            "cluster publishes it (root-ca-certificate-publisher-controller)",
+        )
+    return str((configmap.get("data") or {}).get("ca.crt", ""))
+
+
+async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> str:
+    spec: Json = {
+        "audiences": [source.audience] if source.audience else [], "expirationSeconds": source.expiration_seconds,
+        "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name_of(vpod), "uid": uid_of(vpod)},
+    }
+    request: Json = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec}
+    answer = await pairing.virtual.calls.create(
+        SERVICEACCOUNTS, request, subresource="token", name=vpod["spec"].get("serviceAccountName") or "default",
+        namespace=namespace_of(vpod),
+    )
+    return str(answer["status"]["token"])
+
+
+async def remove_token_secret(pairing: Pairing, entry: Entry[TokenSecretHead]) -> None:
+    """Remove one token Secret, by its uid; one that is gone already is no error."""
+    try:
+        await pairing.physical.calls.delete(SECRETS, entry.key.name, entry.key.namespace, uid=entry.uid)
+    except NotFound:
+        return

@@ -1,0 +1,59 @@
+"""Makes twins: forge, see to what must be there first, POST.
+
+The virtual Pod is not annotated beforehand: the twin carries the way back on itself, so one write starts a Pod, and a crash
+after it is healed by finding the twin under its name.
+"""
+
+from __future__ import annotations
+
+from kubeocean.api import names
+from kubeocean.domain.podcontext import PodContext
+from kubeocean.domain.podmap import build_physical_pod
+from kubeocean.domain.refusal import Refusal
+from kubeocean.domain.workload import workload_of
+from kubeocean.kube.errors import KubeError
+from kubeocean.kube.meta import Json
+from kubeocean.kube.resources import PODS
+from kubeocean.syncer import metrics
+from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.tokens import ensure_token_secrets
+
+
+class TwinMaker:
+    """Creates the twins of one binding."""
+
+    def __init__(self, pairing: Pairing) -> None:
+        self._pairing = pairing
+        binding = pairing.binding_name
+        self._tried = metrics.create_pod_total.labels(binding).inc
+        self._failed = metrics.create_pod_errors_total.labels(binding).inc
+        self._created = metrics.pod_created_total.labels(binding).inc
+        self.count_refusal = metrics.pod_created_failed_total.labels(binding).inc
+
+    async def create(self, vpod: Json) -> Json | Refusal:
+        """Create the twin of `vpod` and return it as stored, or why it may not be had.
+
+        Raises DependencyMissing while something it needs is not there, AlreadyExists when its name is in use.
+        """
+        context = self._context(vpod)
+        forged = build_physical_pod(vpod, context)
+        if isinstance(forged, Refusal):
+            return forged
+        await ensure_token_secrets(self._pairing, vpod, forged.tokens, context)
+        self._tried()
+        try:
+            twin = await self._pairing.physical.calls.create(PODS, forged.pod)
+        except KubeError:
+            self._failed()
+            raise
+        self._created()
+        return twin
+
+    def _context(self, vpod: Json) -> PodContext:
+        pairing, spec = self._pairing, self._pairing.spec
+        return PodContext(
+            owner=pairing.owner, cluster_id=spec.cluster_id, mount_namespace=pairing.physical.mount_namespace,
+            physical_node=pairing.physical_node_of(vpod["spec"]["nodeName"]) or "", direct_scheduling=spec.direct_scheduling,
+            allow_privileged=spec.allow_privileged, priority_class=spec.pod_priority_class_name or names.DEFAULT_PRIORITY_CLASS,
+            workload=workload_of(vpod), surroundings=pairing.surroundings(),
+        )

@@ -1,0 +1,161 @@
+"""Leaving without a trace: what happens between the deletion of a binding and the fall of the syncer's finalizer.
+
+The controllers do the work they always do, told that nothing is leased any more: virtual nodes are tainted, drained and
+removed, Pods go with their grace, twins and tokens with them. When the virtual nodes are gone, what could be left is asked
+for live, on both sides, removed if it is ours, and only when nothing is left the claim on the mountNamespace, the
+PriorityClass and the finalizer go. Every step may be repeated; a crash resumes at whatever is still there.
+
+`let_go` is the other way out, for a cluster that is gone for good: only under `deletionPolicy: Force`, it cleans the virtual
+side alone and says in an Event what may be left in the physical cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from kubeocean.api import names
+from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
+from kubeocean.clusters.physical import PhysicalCluster
+from kubeocean.clusters.virtual import BY_CLUSTER, BY_NODE, VirtualCluster
+from kubeocean.domain.naming import label_value
+from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.kube.errors import NotFound
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.meta import (
+    Json,
+    annotations_of,
+    finalizers_of,
+    name_of,
+    namespace_of,
+    resource_version_of,
+    uid_of,
+)
+from kubeocean.kube.resources import NODES, PODS, SECRETS, Resource
+from kubeocean.syncer.mount import release_namespace, release_priority_class
+from kubeocean.syncer.pairing import Pairing
+
+POLL = 0.5  # seconds between looks at our own caches
+
+log = structlog.get_logger(__name__)
+
+
+class Nodes(Protocol):
+    """What is asked of the node controller: keep at it until the virtual nodes are gone."""
+
+    def enqueue_all(self) -> None:
+        """Look at every node again."""
+
+
+def force_requested(binding: Json) -> bool:
+    """Tell whether the binding may be released although its cluster cannot be cleaned."""
+    asked = (binding.get("spec") or {}).get("deletionPolicy") or annotations_of(binding).get(names.DELETION_POLICY_ANNOTATION)
+    return bool(asked == "Force" or annotations_of(binding).get(names.DELETION_POLICY_ANNOTATION) == "Force")
+
+
+async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
+    """Return when nothing of this binding is left on either side and its finalizer is gone."""
+    while pairing.own_vnodes():
+        await asyncio.sleep(POLL)
+    nodes.enqueue_all()  # labels on physical nodes without a virtual node go too
+    while pairing.marked_nodes():
+        await asyncio.sleep(POLL)
+    await _remove_leftovers(pairing.physical, PODS)
+    await _remove_leftovers(pairing.physical, SECRETS)
+    await release_policies(pairing.virtual, pairing.binding_name)
+    await release_namespace(pairing.physical.calls, pairing.physical.mount_namespace, pairing.owner)
+    await release_priority_class(pairing.physical.calls)
+    await drop_finalizer(pairing.virtual, pairing.binding_name)
+    log.info("unbound", binding=pairing.binding_name)
+
+
+async def _remove_leftovers(physical: PhysicalCluster, resource: Resource) -> None:
+    """Delete what is ours in the mountNamespace until a live, complete list shows nothing."""
+    selector = f"{names.OWNER_LABEL}={physical.owner.label}"
+    while left := _ours(
+        (await physical.calls.list(resource, physical.mount_namespace, label_selector=selector)).items, physical.owner
+    ):
+        for obj in left:
+            try:
+                await physical.calls.delete(resource, name_of(obj), namespace_of(obj), uid=uid_of(obj))
+            except NotFound:
+                continue
+        await asyncio.sleep(POLL)
+
+
+def _ours(objects: list[Json], owner: Owner) -> list[Json]:
+    return [obj for obj in objects if is_ours(obj, owner)]
+
+
+async def release_policies(virtual: VirtualCluster, binding_name: str) -> None:
+    """Take our finalizer off every policy of the binding: it must never outlive it."""
+    for policy in (entry.object() for entry in virtual.policies.store.entries()):
+        if (policy.get("spec") or {}).get("cluster") == binding_name:
+            await drop_policy_finalizer(virtual, policy)
+
+
+async def drop_policy_finalizer(virtual: VirtualCluster, policy: Json) -> None:
+    """Remove our finalizer from a policy, if it is there."""
+    if names.POLICY_FINALIZER in finalizers_of(policy):
+        await _without_finalizer(virtual, RESOURCELEASINGPOLICIES, policy, names.POLICY_FINALIZER)
+
+
+async def drop_finalizer(virtual: VirtualCluster, binding_name: str) -> None:
+    """Remove the syncer's finalizer from the binding, if both are there."""
+    try:
+        binding = await virtual.calls.get(CLUSTERBINDINGS, binding_name)
+    except NotFound:
+        return
+    if names.BINDING_SYNCER_FINALIZER in finalizers_of(binding):
+        await _without_finalizer(virtual, CLUSTERBINDINGS, binding, names.BINDING_SYNCER_FINALIZER)
+
+
+async def _without_finalizer(virtual: VirtualCluster, resource: Resource, obj: Json, finalizer: str) -> None:
+    left = [item for item in finalizers_of(obj) if item != finalizer]
+    patch = {"metadata": {"resourceVersion": resource_version_of(obj), "finalizers": left}}
+    try:
+        await virtual.calls.patch(resource, name_of(obj), "", patch)
+    except NotFound:
+        return
+
+
+async def let_go(virtual: VirtualCluster, binding: Json, events: EventRecorder, *, why: str) -> None:
+    """Clean the virtual side of a binding whose cluster cannot be reached, as `deletionPolicy: Force` allows."""
+    name = name_of(binding)
+    spec = binding.get("spec") or {}
+    events.event(
+        binding, "Warning", "LeftBehind",
+        f"released by force: {why}. What may be left in the physical cluster: objects labelled "
+        f"{names.OWNER_LABEL}={Owner(virtual.uid, str(spec.get('clusterID'))).label} in namespace {spec.get('mountNamespace')}",
+    )
+    for entry in virtual.nodes.store.by_index(BY_CLUSTER, label_value(str(spec.get("clusterID")))):
+        vnode = entry.object()
+        for pod in virtual.pods.store.by_index(BY_NODE, entry.key.name):
+            await _ignore_gone(virtual, PODS, pod.key.name, pod.key.namespace, pod.uid, grace=0)
+        await _ignore_gone(virtual, NODES, entry.key.name, "", entry.uid, grace=None)
+        if names.VNODE_FINALIZER in finalizers_of(vnode):
+            await _without_vnode_finalizer(virtual, entry.key.name)
+    await release_policies(virtual, name)
+    await drop_finalizer(virtual, name)
+    log.warning("binding released by force", binding=name, why=why)
+
+
+async def _without_vnode_finalizer(virtual: VirtualCluster, name: str) -> None:
+    try:
+        live = await virtual.calls.get(NODES, name)
+    except NotFound:
+        return
+    await _without_finalizer(virtual, NODES, live, names.VNODE_FINALIZER)
+
+
+async def _ignore_gone(
+    virtual: VirtualCluster, resource: Resource, name: str, namespace: str, uid: str, *, grace: int | None
+) -> None:
+    try:
+        await virtual.calls.delete(resource, name, namespace, uid=uid, grace_seconds=grace)
+    except NotFound:
+        return
+
+

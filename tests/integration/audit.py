@@ -1,0 +1,75 @@
+"""Who wrote what: the audit log of a sandbox's cluster, which holds every write that its API server answered."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubeocean.kube.meta import parse_time
+from kubeocean.sandbox.state import ClusterHandle
+
+OURS = ("kubeocean-manager", "kubeocean-syncer")
+_NO_WRITES = ("selfsubjectaccessreviews", "subjectaccessreviews", "tokenreviews")  # POSTed questions: nothing is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One mutating request and its answer; `resource` is such as pods/status."""
+
+    agent: str
+    user: str
+    verb: str
+    resource: str
+    namespace: str
+    name: str
+    code: int
+    at: datetime
+
+    @property
+    def is_lease(self) -> bool:
+        return self.resource == "leases"
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource} {self.namespace}/{self.name} {self.code}"
+
+
+class AuditLog:
+    """The writes to one cluster since this object was made, or since `restart`."""
+
+    def __init__(self, cluster: ClusterHandle) -> None:
+        self._path = cluster.audit_log
+        self._from = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was written until now."""
+        self._from = self._path.stat().st_size
+
+    def ours(self) -> list[Write]:
+        """Return what programs of Kubeocean wrote."""
+        return [write for write in self.writes() if write.agent.startswith(OURS)]
+
+    def writes(self) -> list[Write]:
+        with self._path.open("rb") as log:
+            log.seek(self._from)
+            lines = log.read().split(b"\n")[:-1]  # the last one is still being written
+        return [write for line in lines if (write := _read(line)) and write.resource not in _NO_WRITES]
+
+
+def summary(writes: Iterable[Write]) -> dict[str, int]:
+    """Return how often each kind of write was made, for messages: {"patch pods/status 200": 3}."""
+    return dict(Counter(f"{write.verb} {write.resource} {write.code}" for write in writes))
+
+
+def _read(line: bytes) -> Write | None:
+    entry = json.loads(line)
+    about = entry.get("objectRef")
+    if about is None:
+        return None
+    return Write(
+        agent=entry.get("userAgent", ""), user=entry["user"].get("username", ""), verb=entry["verb"],
+        resource="/".join(filter(None, (about["resource"], about.get("subresource")))),
+        namespace=about.get("namespace", ""), name=about.get("name", ""),
+        code=(entry.get("responseStatus") or {}).get("code", 0), at=parse_time(entry["requestReceivedTimestamp"]),
+    )

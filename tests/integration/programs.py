@@ -1,0 +1,106 @@
+"""A `kubeocean` of our own as a child process: started, killed, asked how it is, its log quoted when something fails."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+QUOTED_LINES = 60
+
+
+class Program:
+    """`kubeocean ARGS`, from the outside. Starts nothing by itself; may be started again after `kill` or `stop`."""
+
+    def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
+        self.log = log
+        self.health = f"127.0.0.1:{free_port()}"
+        self._argv = [
+            str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--metrics-bind-address=0",
+            f"--health-probe-bind-address={self.health}", "--log-format=json",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> "Program":
+        assert not self.alive, "runs already"
+        # Nothing of the environment may lead it to another cluster.
+        environment = {key: text for key, text in os.environ.items() if not key.startswith(("KUBE", "KUBEOCEAN_"))}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=environment)
+        return self
+
+    def ensure(self) -> "Program":
+        """Have it run and be ready, whatever a test did to it before."""
+        if not self.alive:
+            self.start()
+            self.wait_ready()
+        return self
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.health}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def wait_ready(self, within: float = 30.0) -> "Program":
+        give_up = time.monotonic() + within
+        while not self.is_ready():
+            assert self.alive, f"it ended by itself with {self.exit_code}:\n{self.tail()}"
+            assert time.monotonic() < give_up, f"not ready within {within:g} s:\n{self.tail()}"
+            time.sleep(0.05)
+        return self
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    def kill(self) -> None:
+        """End it as a crash would: nothing is cleaned up, nothing given back."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to stop, as Kubernetes would; returns the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        if self.alive:
+            self._process.send_signal(number)
+        try:
+            return self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=5)
+            raise AssertionError(f"it did not end within 20 s of {number.name}:\n{self.tail()}") from None
+
+    def mark(self) -> int:
+        """Return how long the log is now, for `tail`."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def tail(self, since: int = 0) -> str:
+        if not self.log.exists():
+            return "(no log)"
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-QUOTED_LINES:])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

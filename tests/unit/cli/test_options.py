@@ -1,0 +1,59 @@
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from kubeocean.cli import app
+from kubeocean.cli.options import process_flags, seconds
+from kubeocean.settings import ManagerSettings, SyncerSettings
+
+DURATIONS = {"15s": 15.0, "500ms": 0.5, "2m": 120.0, "1h": 3600.0, "1.5s": 1.5, "10": 10.0}
+
+
+@pytest.mark.parametrize("text", DURATIONS)
+def test_durations_are_read_as_go_writes_them(text: str) -> None:
+    assert seconds(text, flag="--x") == DURATIONS[text]
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 s", "-5s", "1d"])
+def test_a_bad_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="write it like 15s"):
+        seconds(text, flag="--x")
+
+
+def test_kube_client_qps_holds_for_both_sides_unless_one_says_otherwise() -> None:
+    flags = process_flags(kube_client_qps=50, kube_client_burst=100, physical_client_qps=5)
+    settings = ManagerSettings(**flags)
+    assert (settings.virtual_client_qps, settings.virtual_client_burst) == (50, 100)
+    assert (settings.physical_client_qps, settings.physical_client_burst) == (5, 100)
+
+
+def test_each_binding_has_a_lease_of_its_own() -> None:
+    assert SyncerSettings(cluster_binding_name="a").lease_name == "kubeocean-syncer-a"
+    assert SyncerSettings(cluster_binding_name="a", leader_election_id="mine").lease_name == "mine"
+
+
+ADDRESSES = {"": ("", ""), "10.0.0.1": ("10.0.0.1", "443"), "api.example:6443": ("api.example", "6443")}
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_the_virtual_api_server_is_read_as_host_and_port(text: str) -> None:
+    assert ManagerSettings(virtual_api_server=text).api_server == ADDRESSES[text]
+
+
+def test_leader_election_times_that_cannot_work_are_refused() -> None:
+    result = CliRunner().invoke(app, ["manager", "--leader-election-lease-duration", "5s"])
+    assert result.exit_code == 2
+    assert "lease duration > renew deadline" in result.output
+
+
+@pytest.mark.parametrize("command", ["manager", "syncer", "sandbox", "crds", "rbac", "version"])
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_printed_rbac_can_be_applied() -> None:
+    result = CliRunner().invoke(app, ["rbac", "--mount-namespace", "team-a"])
+    assert result.exit_code == 0
+    assert "kind: ClusterRoleBinding" in result.output
