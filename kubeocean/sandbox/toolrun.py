@@ -1,17 +1,19 @@
 """Runs a tool (go, pip) to its end, listening to what it says meanwhile.
 
 A silent tool is as interesting as a talking one to somebody who waits, so `pulse` comes after every line and after
-every second without one. A tool that is no longer wanted is interrupted as Ctrl-C would do it: go then stops its
-compilers and removes its temporary files; only what ignores that is killed.
+every second without one. A tool that is no longer wanted is interrupted as Ctrl-C would do it, together with all that it
+started (go does not end its compilers itself); what ignores that is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +41,8 @@ async def run_tool(
     Raises OSError when the program cannot be started. Cancelling it ends the program first.
     """
     process = await asyncio.create_subprocess_exec(
-        *map(str, command), cwd=cwd, env=dict(env), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE)
+        *map(str, command), cwd=cwd, env=dict(env), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE,
+        process_group=0)  # a group of its own, so that it can be ended as a whole
     assert process.stdout
     assert process.stderr
     complaints: deque[str] = deque(maxlen=LINES_KEPT)
@@ -75,10 +78,17 @@ async def _listen(
 async def _end(process: Process) -> None:
     if process.returncode is not None:
         return
-    process.send_signal(signal.SIGINT)
+    _signal_group(process, signal.SIGINT)
     try:
         async with asyncio.timeout(GRACE):
             await process.wait()
     except TimeoutError:
-        process.kill()
+        pass
+    finally:
+        _signal_group(process, signal.SIGKILL)  # also what its leader left behind
         await process.wait()
+
+
+def _signal_group(process: Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # all of it is gone already
+        os.killpg(process.pid, number)

@@ -1,8 +1,8 @@
-"""The syncer's own metrics, under the names of the Go project (dashboards rely on them)."""
+"""What a syncer does, counted under the names of the Go project (dashboards rely on them); what it holds: `gauges`."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 _BINDING = ("clusterbinding",)
 
@@ -10,4 +10,3 @@ create_pod_total = Counter("kubeocean_syncer_create_pod_total", "Physical Pods w
 create_pod_errors_total = Counter("kubeocean_syncer_create_pod_errors_total", "Tries that failed", _BINDING)
 pod_created_total = Counter("kubeocean_syncer_pod_created_total", "Physical Pods created", _BINDING)
 pod_created_failed_total = Counter("kubeocean_syncer_pod_created_failed_total", "Virtual Pods that will get no twin", _BINDING)
-vnode_total = Gauge("kubeocean_syncer_vnode_total", "Virtual nodes", _BINDING)

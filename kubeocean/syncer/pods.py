@@ -25,6 +25,7 @@ from kubeocean.domain.naming import physical_name
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import build_lost_patch, build_refusal_patch, diff_pod_status, says_nothing_yet
 from kubeocean.domain.refusal import Refusal
+from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
@@ -181,7 +182,9 @@ class PodController:
     async def _is_claimed(self, key: ObjectKey, orphan: podpair.ConfirmOrphan) -> bool:
         try:
             live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
-        except NotFound:
+        except NotFound as answer:
+            if not proves_absence(answer):
+                raise
             return False
         if uid_of(live) != orphan.virtual_uid:
             return False
@@ -247,7 +250,9 @@ class PodController:
             return True
         try:
             live = await physical.calls.get(PODS, *reversed(self._twin_key(key)))
-        except NotFound:
+        except NotFound as answer:
+            if not proves_absence(answer):
+                raise
             await physical.confirm_identity()
             return True
         if not podpair.is_twin_of(live, vpod, self.pairing.owner):
@@ -282,6 +287,8 @@ class PodController:
             return True
         try:
             live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
-        except NotFound:
+        except NotFound as answer:
+            if not proves_absence(answer):
+                raise
             return True
         return uid_of(live) != uid or (live.get("status") or {}).get("phase") in ("Failed", "Succeeded")

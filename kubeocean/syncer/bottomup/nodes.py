@@ -34,6 +34,7 @@ from kubeocean.domain.vnode import (
     physical_uid_of,
 )
 from kubeocean.domain.vnode_diff import build_release_patch, diff_vnode, expected_is_corrupt
+from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import NotFound
@@ -196,7 +197,9 @@ class NodeController:
             return Result()
         try:
             live = await self.pairing.physical.calls.get(NODES, name)
-        except NotFound:
+        except NotFound as answer:
+            if not proves_absence(answer):
+                raise
             await self.pairing.physical.confirm_identity()
             self.pairing.gone_nodes.add(name)
             return await self._remove(existing, None, None)

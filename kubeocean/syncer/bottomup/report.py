@@ -12,7 +12,7 @@ import structlog
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.errors import KubeError, NotLeading
 from kubeocean.kube.meta import Json, ObjectKey, format_time, is_deleting
-from kubeocean.syncer import metrics
+from kubeocean.syncer import gauges
 from kubeocean.syncer.pairing import Pairing
 
 REPORT_EVERY = 3.0  # seconds
@@ -25,25 +25,24 @@ class BindingReporter:
 
     def __init__(self, pairing: Pairing) -> None:
         self._pairing = pairing
-        self._vnodes = metrics.vnode_total.labels(pairing.binding_name)
 
     async def run(self) -> None:
         """Report until cancelled or no longer leading."""
-        while True:
-            await asyncio.sleep(REPORT_EVERY)
-            try:
-                await self._report()
-            except NotLeading:
-                raise
-            except KubeError as error:
-                log.warning("binding not reported", binding=self._pairing.binding_name, error=str(error))
+        with gauges.shown(self._pairing):
+            while True:
+                await asyncio.sleep(REPORT_EVERY)
+                try:
+                    await self._report()
+                except NotLeading:
+                    raise
+                except KubeError as error:
+                    log.warning("binding not reported", binding=self._pairing.binding_name, error=str(error))
 
     async def _report(self) -> None:
         binding = self._pairing.virtual.bindings.store.object(ObjectKey("", self._pairing.binding_name))
         if binding is None or is_deleting(binding):
             return
         counts = self._counts()
-        self._vnodes.set(counts["nodes"])
         status = binding.get("status") or {}
         if any(status.get(key) != value for key, value in counts.items()):
             # Only scalar fields of ours: they need no precondition beyond this being the same binding.

@@ -16,7 +16,7 @@ FAILURES = {
     "a linker that the kernel killed": ("link: signal: killed", "memory ran out"),
     "a module that is not the pinned one": (
         "verifying example.com/a@v1: checksum mismatch\nSECURITY ERROR", "a module is not the one that was pinned"),
-    "a folder that cannot be written": ("mkdir /root/go: permission denied", "a folder cannot be written"),
+    "a folder that cannot be written": ("mkdir /nowhere/go: permission denied", "a folder cannot be written"),
     "stale module files": ("go: updates to go.mod needed", "go.mod and go.sum do not agree; run hack/update-"),
     "anything else": ("a.go:1:1: undefined: x", "the cause is in Go's own words"),
 }
