@@ -49,6 +49,6 @@ assets: $(READY) ## Find or build the real Kubernetes binaries (once; about 8 mi
 update: $(READY) ## Regenerate what is generated
 	@set -e; for update in hack/update-*; do $$update; done
 
-clean: ## Stop sandboxes and remove the Python environment and caches of this checkout
+clean: ## Stop all your sandboxes; remove the Python environment and caches of this checkout
 	@if test -x $(BIN)/kubeocean; then $(BIN)/kubeocean sandbox down --all || true; fi
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

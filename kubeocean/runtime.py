@@ -26,7 +26,7 @@ from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.bindingstatus import SYNCER_FAILED, SyncerState
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig, config_from_file
-from kubeocean.kube.errors import AlreadyExists, Forbidden, NotLeading
+from kubeocean.kube.errors import AlreadyExists, ConfigError, Forbidden, NotLeading
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.leader import LeaderConfig, LeaderElector, Leadership, always_leading
 from kubeocean.kube.meta import ObjectKey, finalizers_of
@@ -102,7 +102,10 @@ async def run_syncer(settings: SyncerSettings) -> None:
     async with _Process(settings, "syncer", settings.lease_name, syncing=True) as process:
 
         async def lead() -> None:
-            syncer = process.make_syncer(settings.cluster_binding_name, lambda _: None)
+            name = settings.cluster_binding_name
+            if process.virtual.bindings.store.get(ObjectKey("", name)) is None:
+                raise ConfigError(f"there is no ClusterBinding {name!r}: correct --cluster-binding-name, or create it")
+            syncer = process.make_syncer(name, lambda _: None)
             process.health.ready["syncer"] = lambda: None if syncer.state.ready else syncer.state.message
             await syncer.run()
 
@@ -117,7 +120,8 @@ class _Process:
         self.user_agent = f"kubeocean-{component}/{__version__}"
         self.leadership: Leadership = Leadership() if settings.leader_elect else always_leading()
         self.health = HealthServer(
-            health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address
+            health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address,
+            ready={"informers": lambda: "not started yet"},
         )
         self.virtual: VirtualCluster
         self.events: EventRecorder

@@ -6,14 +6,18 @@ Flag names and defaults are those of the Go project where it has them, so that i
 from __future__ import annotations
 
 import os
+import re
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kubeocean.api import names
+
+_NO_HOST = re.compile(r"[^A-Za-z0-9.\-]")  # what neither a DNS name nor an IPv4 address contains
 
 
 class ProcessSettings(BaseModel):
@@ -49,6 +53,26 @@ class ProcessSettings(BaseModel):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"unknown time zone {zone!r}: write an IANA name such as Europe/Berlin") from error
         return zone
+
+    @field_validator("vnode_address", "virtual_dns")
+    @classmethod
+    def _an_ip_address(cls, text: str, info: ValidationInfo) -> str:
+        if text or info.field_name == "vnode_address":  # only the DNS may be unknown
+            try:
+                ip_address(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10") from error
+        return text
+
+    @field_validator("virtual_api_server")
+    @classmethod
+    def _a_host_and_maybe_a_port(cls, text: str) -> str:
+        host, colon, port = text.rpartition(":")
+        if not text or (not colon and not _NO_HOST.search(text)):
+            return text
+        if not host or _NO_HOST.search(host) or not (port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(f"{text!r} is no address; write HOST or HOST:PORT such as api.example.com:6443")
+        return text
 
     @model_validator(mode="after")
     def _durations_fit(self) -> ProcessSettings:

@@ -54,6 +54,7 @@ POLICIES_APPLIED_ANNOTATION: Final = "kubeocean.io/policies-applied"
 POLICY_DETAILS_ANNOTATION: Final = "kubeocean.io/policy-details"
 CLOSED_AT_ANNOTATION: Final = "kubeocean.io/closed-at"
 LAST_VALID_POLICY_ANNOTATION: Final = "kubeocean.io/last-valid-policy"  # JSON {name, spec}: in force while it is invalid
+LAST_VALID_LENDER_POLICY_ANNOTATION: Final = "kubeocean.io/last-valid-lender-policy"  # the same of the lender's side
 POLICY_APPLIED_LABEL: Final = "kubeocean.io/policy-applied"  # on the physical node while it is leased
 POLICY_APPLIED_BY_ANNOTATION: Final = "kubeocean.io/policy-applied-by"  # beside it: the owner who may remove it
 SKIPPED_INSTANCE_TYPES: Final = frozenset({"external", "vnode", "eklet"})
@@ -94,6 +95,8 @@ TOKEN_MOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 PHYSICAL_POD_CREATED: Final = "PhysicalPodCreated"
 PHYSICAL_POD_SCHEDULED: Final = "PhysicalPodScheduled"
 PHYSICAL_POD_LOST: Final = "PhysicalPodLost"
+LEASE_ENDING: Final = "LeaseEnding"  # on a virtual node: its window is about to shut
+LEASE_EXCEEDED: Final = "LeaseExceeded"  # on a virtual node: more runs there than is leased
 
 # --- on a physical Pod only when its downward API asks for what would differ there -------------------------------------
 VIRTUAL_SERVICE_ACCOUNT_ANNOTATION: Final = "kubeocean.io/virtual-service-account-name"

@@ -99,7 +99,9 @@ class _CheckedAs:
         self._model = model
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_wrap_validator_function(_check_and_keep, handler.generate_schema(self._model))
+        return core_schema.no_info_wrap_validator_function(
+            _check_and_keep, handler.generate_schema(self._model), serialization=core_schema.simple_ser_schema("any"),
+        )
 
 
 def _check_and_keep(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Any:

@@ -84,7 +84,9 @@ class ResourceLimit(ApiModel):
 class ResourceLeasingPolicySpec(ApiModel):
     """What may be leased of the selected nodes, and how it is taken back."""
 
-    cluster: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Name of the ClusterBinding")
+    cluster: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description='Name of the ClusterBinding; in a physical cluster also its clusterID, or "*" for every borrower'
+    )
     node_selector: PlainNodeSelector | None = Field(
         default=None, description="Those of the binding's nodes it applies to; left out, or without terms: all of them"
     )

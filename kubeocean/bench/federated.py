@@ -1,5 +1,8 @@
-"""Federated: the same Pods through Kubeocean. Sent to the virtual API server, bound by its scheduler to virtual nodes, run
-elsewhere, and done when the virtual Pods say so; deleted, and done when they are gone on both sides."""
+"""Federated: the same Pods through Kubeocean.
+
+Sent to the virtual API server, bound by its scheduler to virtual nodes, run elsewhere, and done when the virtual Pods say
+so; deleted, and done when they are gone on both sides.
+"""
 
 from __future__ import annotations
 

@@ -55,6 +55,8 @@ async def measure_floor(rig: Rig, pods: int, *, token: bool, with_token: bool = 
             Plan("physical", physical, USER_AGENT, namespace, _NODE, pods, token, with_token),
         ]
         sides = [await stack.enter_async_context(_side(plan, rig.folder)) for plan in plans]
+        for side in sides:
+            rig.meter.add("bench", side.pid)
         await _round(sides, "warm", pods)
         await rig.meter.settle()
         rig.meter.start()
@@ -90,6 +92,7 @@ class _Process:
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process, self._log = process, log
+        self.pid = process.pid
 
     async def obey(self, order: str, *, within: float) -> None:
         """Send a line and return when it is answered. Raises BenchError."""

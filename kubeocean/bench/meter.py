@@ -39,8 +39,8 @@ class Meter:
         self._used: Mapping[str, float] = {}
 
     def add(self, program: str, pid: int) -> None:
-        """Count the CPU of one more process."""
-        self._programs[program] = [pid]
+        """Count the CPU of one more process, for good: one that has ended uses none."""
+        self._programs.setdefault(program, []).append(pid)
 
     def start(self) -> None:
         """Forget what was; the phase begins."""

@@ -52,7 +52,7 @@ def function_name(file: str, line: int, name: str) -> str:
     if file == "~":
         return name
     for root in ("site-packages/", "/lib/python", "/kubeocean/"):
-        before, found, rest = file.rpartition(root)
+        _, found, rest = file.rpartition(root)
         if found:
             file = f"kubeocean/{rest}" if root == "/kubeocean/" else rest
             break

@@ -11,7 +11,6 @@ from kubeocean.cli.running import plain_errors, run_to_end
 from kubeocean.cli.sandbox import Root
 from kubeocean.demo.play import run_demo
 
-
 Keep = Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, and say how to look around.")]
 
 

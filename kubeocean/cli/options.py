@@ -104,7 +104,8 @@ def seconds(text: str, *, flag: str) -> float:
 
 def process_flags(
     kubeconfig: Kubeconfig = None, metrics_bind_address: MetricsAddress = ":8080",
-    health_probe_bind_address: HealthAddress = ":8081", leader_elect: LeaderElect = Switch.TRUE, leader_election_id: LeaderId = "",
+    health_probe_bind_address: HealthAddress = ":8081",
+    leader_elect: LeaderElect = Switch.TRUE, leader_election_id: LeaderId = "",
     leader_election_namespace: LeaderNamespace = KUBEOCEAN_NAMESPACE, leader_election_lease_duration: LeaseDuration = "15s",
     leader_election_renew_deadline: RenewDeadline = "10s", leader_election_retry_period: RetryPeriod = "2s",
     kube_client_qps: KubeQps = 0, kube_client_burst: KubeBurst = 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -10,8 +11,14 @@ import yaml
 from kubeocean.clusters.rbac import build_physical_rbac
 
 
+def _dns_label(text: str) -> str:
+    if len(text) > 63 or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
+        raise typer.BadParameter(f"{text!r} is no name of a namespace; write lower-case letters, digits and dashes")
+    return text
+
+
 def rbac(
-    mount_namespace: Annotated[str, typer.Option(help="spec.mountNamespace of the ClusterBinding.")],
+    mount_namespace: Annotated[str, typer.Option(help="spec.mountNamespace of the ClusterBinding.", callback=_dns_label)],
     user: Annotated[str, typer.Option(help="User name in the kubeconfig that the lender hands out.")] = "kubeocean",
 ) -> None:
     """Print the RBAC objects that let a borrower serve one binding, and nothing more.

@@ -18,6 +18,7 @@ from kubeocean.sandbox.progress import open_progress
 from kubeocean.sandbox.sandbox import Sandbox
 from kubeocean.sandbox.sandbox import up as start_sandbox
 from kubeocean.sandbox.spec import VIRTUAL, SandboxSpec
+from kubeocean.sandbox.state import sandbox_names
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,17 +157,22 @@ _REMEDIES = {
 
 
 @app.command()
-def down(name: Name = "default", root: Root = None) -> None:
+def down(
+    name: Name = "default",
+    every: Annotated[bool, typer.Option("--all", help="Every sandbox of the folder, whatever its name.")] = False,
+    root: Root = None,
+) -> None:
     """End exactly the processes that `up` started and remove what it wrote.
 
     A process is ended only if it provably is the one that was started: a pid that was given to another program since is
     left alone. Files of yours in the sandbox's folder are left where they are.
     """
-    with plain_errors():
-        left = run_to_end(Sandbox.load(name, root=root).down())
-    typer.echo(f"sandbox {name!r} is gone")
-    for path in left:
-        typer.echo(f"left alone, not of the sandbox: {path}")
+    for each in sandbox_names(root) if every else [name]:
+        with plain_errors():
+            left = run_to_end(Sandbox.load(each, root=root).down())
+        typer.echo(f"sandbox {each!r} is gone")
+        for path in left:
+            typer.echo(f"left alone, not of the sandbox: {path}")
 
 
 @app.command()

@@ -22,6 +22,7 @@ class Rule:
     """Some verbs on one resource; `why` is told to who grants it.
 
     `mounted` means only inside the mountNamespace (for `namespaces`: on that very one), `only` on the object of that name.
+    `optional`: a binding works without it, and says what it does not do then.
     """
 
     group: str
@@ -30,6 +31,7 @@ class Rule:
     why: str
     mounted: bool = False
     only: str = ""
+    optional: bool = False
 
 
 PHYSICAL_RULES: tuple[Rule, ...] = (
@@ -44,6 +46,16 @@ PHYSICAL_RULES: tuple[Rule, ...] = (
     Rule("", "namespaces", ("patch",), "claim the mountNamespace, give it back", mounted=True),
     Rule("", "pods", ("create", "patch", "delete"), "run the twins", mounted=True),
     Rule("", "secrets", ("get", "list", "watch", "create", "patch", "delete"), "hold the twins' tokens", mounted=True),
+    # The lender's own policies: he may have none, nor their kind. What he does not let us read, he cannot have honoured.
+    Rule(
+        "cloud.tencent.com", "resourceleasingpolicies", ("get", "list", "watch"), "honour the lender's own policies",
+        optional=True,
+    ),
+    Rule("cloud.tencent.com", "resourceleasingpolicies/status", ("patch",), "tell the lender what they do", optional=True),
+    Rule(
+        "cloud.tencent.com", "resourceleasingpolicies", ("patch",),
+        "remove the finalizer that the Go project left on one that is deleted", optional=True,
+    ),
 )
 
 VIRTUAL_MANAGER_RULES: tuple[Rule, ...] = (
@@ -78,11 +90,11 @@ VIRTUAL_RULES: dict[str, tuple[Rule, ...]] = {"manager": VIRTUAL_MANAGER_RULES, 
 
 
 async def find_missing(client: Client, mount_namespace: str) -> list[str]:
-    """Ask the physical API server what of PHYSICAL_RULES we may not do; [] means nothing is missing.
+    """Ask the physical API server what of PHYSICAL_RULES we must do and may not; [] means nothing is missing.
 
     Each entry reads like `create pods in namespace team-a`. Raises KubeError when the server cannot be asked.
     """
-    questions = [(verb, rule) for rule in PHYSICAL_RULES for verb in rule.verbs]
+    questions = [(verb, rule) for rule in PHYSICAL_RULES if not rule.optional for verb in rule.verbs]
     answers = await asyncio.gather(*(_may(client, verb, rule, mount_namespace) for verb, rule in questions))
     return [
         describe(verb, rule, mount_namespace) for (verb, rule), allowed in zip(questions, answers, strict=True) if not allowed

@@ -16,6 +16,7 @@ from time import monotonic
 
 from kubeocean.api import names
 from kubeocean.clusters.health import Reachability
+from kubeocean.clusters.lender import LenderPolicies
 from kubeocean.clusters.podsummary import PhysicalPod, summarise_physical_pod, trim_foreign_pod
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
@@ -68,6 +69,8 @@ class PhysicalCluster:
             indexers={BY_VIRTUAL: lambda _, head: (str(head.virtual),)}, name=f"{binding}-token-secrets",
         )
 
+        self.lender = LenderPolicies(self.watches, name=binding, confirm_identity=self.confirm_identity)
+
     async def identify(self) -> str:
         """Return the uid of this cluster's kube-system namespace: what makes it this cluster and no other."""
         return uid_of(await self.calls.get(NAMESPACES, "kube-system"))
@@ -93,12 +96,14 @@ class PhysicalCluster:
         async with asyncio.TaskGroup() as tasks:
             for informer in (self.nodes, self.pods, self.token_secrets):
                 tasks.create_task(informer.run(), name=f"informer {informer.name}")
+            tasks.create_task(self.lender.run(), name=f"lender's policies of {self.name}")
             tasks.create_task(self.reachability.run(self.probe, cluster=self.name), name=f"probe {self.name}")
 
     async def wait_synced(self) -> None:
-        """Return once every informer holds a full list."""
+        """Return once every informer holds a full list, and it is known how we stand with the lender's own policies."""
         for informer in (self.nodes, self.pods, self.token_secrets):
             await informer.wait_synced()
+        await self.lender.wait_settled()
 
     async def close(self) -> None:
         """Close the connections."""

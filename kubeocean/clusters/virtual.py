@@ -16,6 +16,7 @@ from kubeocean.clusters.podsummary import VirtualPod, summarise_virtual_pod
 from kubeocean.domain.policies import Policy, read_policy
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
+from kubeocean.kube.errors import ConfigError, NotFound
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, labels_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SERVICES
@@ -60,8 +61,19 @@ class VirtualCluster:
         )
 
     async def connect(self) -> None:
-        """Learn which cluster this is: the uid of its kube-system namespace, which names us as owner elsewhere."""
+        """Learn which cluster this is: the uid of its kube-system namespace, which names us as owner elsewhere.
+
+        Raises KubeError when the cluster does not answer as it should, ConfigError when it does not know our kinds.
+        """
         self.uid = uid_of(await self.calls.get(NAMESPACES, "kube-system"))
+        for resource in (CLUSTERBINDINGS, RESOURCELEASINGPOLICIES):
+            try:
+                await self.calls.list(resource)
+            except NotFound as error:
+                raise ConfigError(
+                    f"the virtual cluster has no {resource.plural}.{resource.group}: kubeocean crds | kubectl apply -f -, "
+                    "or start the manager with --install-crds", cluster="virtual",
+                ) from error
 
     def informers(self, *, syncing: bool) -> list[Informer[Any]]:
         """Return what is watched: bindings and policies by every manager, the rest by a process that syncs."""

@@ -20,7 +20,7 @@ REPLICAS: Final = 8
 NODES: Final = 3  # of each lender
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # there is one of each, which may be a key
 class Lender:
     """One physical cluster and what of each of its nodes it lends: `percent` or `quantity` per resource name."""
 
@@ -56,10 +56,9 @@ class Lender:
 
     @property
     def offer(self) -> str:
-        """The lease in a few words."""
-        words = [f"{share} % of {resource}" for resource, share in self.percent.items()]
-        words += [f"{amount} of {resource}" for resource, amount in self.quantity.items()]
-        return " and ".join(words)
+        """The lease in a few words, such as `cpu 50 %, memory 8Gi`."""
+        words = [f"{resource} {share} %" for resource, share in self.percent.items()]
+        return ", ".join([*words, *(f"{resource} {amount}" for resource, amount in self.quantity.items())])
 
 
 HALF: Final = Lender(1, "half", percent={"cpu": 50, "memory": 50})

@@ -11,9 +11,11 @@ from rich.text import Text
 
 from kubeocean.sandbox.progress import Progress, open_progress
 
+_WIDE = 100  # columns; on fewer, a cut table loses what it is shown for (the node of a Pod), so it is wrapped
+
 
 class Narrator:
-    """Writes to `stream`; what a command says is shown as it is, a line too long for the terminal is cut with an ellipsis."""
+    """Writes to `stream`; what a command says is shown as it is, only too long a line is cut to fit a wide terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -31,7 +33,7 @@ class Narrator:
 
     def command(self, line: str) -> None:
         """Show a command line, ready to be copied."""
-        self._print(f"\n$ {line}", "bold")
+        self._print(f"\n$ {line}", "bold", whole=True)
 
     def output(self, line: str) -> None:
         """Show a line that a command wrote."""
@@ -57,9 +59,9 @@ class Narrator:
         with self.progress() as progress:
             yield lambda text: progress.show(f"waiting: {text}")
 
-    def _print(self, text: str, style: str = "", *, cut: bool = False) -> None:
-        # Off a terminal a line is a line, however long: grep and logs want it whole.
-        cut = cut and self._live
+    def _print(self, text: str, style: str = "", *, cut: bool = False, whole: bool = False) -> None:
+        # `whole`: no line breaks of ours, which would be copied with the line. Off a terminal that is so for every line.
+        cut = cut and self._live and self._console.width >= _WIDE
         self._console.print(
-            Text(text, style), no_wrap=cut, overflow="ellipsis" if cut else None, soft_wrap=not self._live,
+            Text(text, style), no_wrap=cut, overflow="ellipsis" if cut else None, soft_wrap=whole or not self._live,
         )

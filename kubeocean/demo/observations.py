@@ -76,13 +76,12 @@ def clusters_are_apart(seen: Snapshot) -> str:
 
 def both_are_bound(seen: Snapshot) -> str:
     """See every binding Ready, with all nodes of its cluster, and every policy in force."""
-    for lender in LENDERS:
-        binding = _status(seen.of(VIRTUAL, "ClusterBinding").get(lender.binding))
-        _expect(binding.get("phase") == "Ready", f"{lender.binding} is Ready", f"{lender.binding} {_told(binding)}")
-        _expect(
-            binding.get("nodes") == NODES, f"{lender.binding} has {NODES} virtual nodes",
-            f"its status counts {binding.get('nodes', 'none')}",
-        )
+    statuses = {lender: _status(seen.of(VIRTUAL, "ClusterBinding").get(lender.binding)) for lender in LENDERS}
+    for lender, status in statuses.items():  # all of them first: a phase explains more than a count
+        _expect(status.get("phase") == "Ready", f"{lender.binding} is Ready", f"{lender.binding} {_told(status)}")
+    for lender, status in statuses.items():
+        count = status.get("nodes", "none")
+        _expect(count == NODES, f"{lender.binding} has {NODES} virtual nodes", f"its status counts {count}")
         policy = _status(seen.of(VIRTUAL, "ResourceLeasingPolicy").get(lender.policy))
         _expect(policy.get("phase") == "Active", f"policy {lender.policy} is Active", f"policy {lender.policy} {_told(policy)}")
     return f"{_and(lender.binding for lender in LENDERS)} are Ready, their policies Active"
@@ -94,7 +93,7 @@ def leases_are_exact(seen: Snapshot) -> str:
     expected = sum(len(seen.of(lender.context, "Node")) for lender in LENDERS)
     virtual = seen.of(VIRTUAL, "Node")
     _expect(len(virtual) == expected, f"{expected} virtual nodes and no other", _listed(virtual))
-    return "; ".join(said)
+    return ";\n  ".join(said)
 
 
 def _lease_of(lender: Lender, seen: Snapshot) -> str:
@@ -106,7 +105,7 @@ def _lease_of(lender: Lender, seen: Snapshot) -> str:
             raise NotYet(f"virtual node {name}", _listed(seen.of(VIRTUAL, "Node")))
         _expect(_is_ready(vnode), f"{name} is Ready", "it is not")
         figures[" / ".join(_figure(lender, resource, physical, vnode) for resource in LEASED_RESOURCES)] = None
-    return f"each {lender.vnode('*')} has exactly {lender.offer} of its physical node: {_and(figures)}"
+    return f"each {lender.vnode('*')} has exactly what is lent of its physical node ({lender.offer}): {_and(figures)}"
 
 
 def _figure(lender: Lender, resource: str, physical: Json, vnode: Json) -> str:
@@ -140,7 +139,7 @@ def twins_are_right(seen: Snapshot) -> str:
         _expect_twin(pod, seen)
     total = sum(len(seen.mounted(lender, "Pod")) for lender in LENDERS)
     _expect(total == REPLICAS, f"{REPLICAS} twins in all", f"{total}")
-    return f"each of the {REPLICAS} Pods has one twin, on the right node of the right cluster, and shows that one's state"
+    return f"each of the {REPLICAS} Pods has one twin, on the right node of the right cluster, with its token Secret beside it"
 
 
 def _expect_twin(pod: Json, seen: Snapshot) -> None:
@@ -161,6 +160,9 @@ def _expect_twin(pod: Json, seen: Snapshot) -> None:
     for key in ("phase", "podIP", "startTime"):
         mine, its = pod["status"].get(key), twin["status"].get(key)
         _expect(mine == its, f"{key} of {name_of(pod)} is its twin's, {its}", str(mine))
+    mounted = {volume["secret"]["secretName"] for volume in twin["spec"].get("volumes", ()) if "secret" in volume}
+    there = seen.mounted(lender, "Secret")
+    _expect(mounted <= set(there), f"Secret {_listed(mounted)}, which twin {name} mounts", _listed(there))
 
 
 def _recorded(twin: Json) -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from kubeocean.demo.cast import APP, SLICE
 from kubeocean.demo.narrator import Narrator
 from kubeocean.demo.observations import NotYet
 from kubeocean.demo.stage import NAME, Stage, kubeocean_program, set_stage
@@ -39,25 +40,27 @@ async def run_demo(
     """
     narrator = Narrator(stream)
     narrator.headline("Kubeocean: many physical clusters, one virtual cluster")
+    narrator.say("First a sandbox: real control planes of one virtual and two physical clusters, whose nodes KWOK plays.")
     with narrator.progress() as progress:
         stage = await set_stage(progress, root)
     kept = False
     try:
         with stage.occupied():
-            observed = await _play(stage, steps, narrator)
+            observed = await play(stage, steps, narrator)
         if keep:
             _tell_what_is_kept(stage, narrator)
             kept = True
     finally:
         if not kept:
             await stage.close()
-    if not keep:
-        hint = "" if observed else " To look around, leave it up: make demo KEEP=1"
-        narrator.say(f"\nEverything is ended and removed.{hint}")
+            narrator.say("\nEverything is ended and removed.")
+    if not observed and not kept:
+        narrator.say("To look around in what is not as it should be: make demo KEEP=1")
     return observed
 
 
-async def _play(stage: Stage, steps: Sequence[Step], narrator: Narrator) -> bool:
+async def play(stage: Stage, steps: Sequence[Step], narrator: Narrator) -> bool:
+    """Play `steps` one after the other; return whether all of them were observed. The first one that is not ends the play."""
     started = time.monotonic()
     stage.lay_out()
     _tell_where_to_type(stage, narrator)
@@ -120,7 +123,7 @@ async def _look_until_seen(act: Observe, stage: Stage, tell: Callable[[str], Non
 def _tell_where_to_type(stage: Stage, narrator: Narrator) -> None:
     narrator.say("\nAll commands are real and run here; contexts: virtual (current), physical-1, physical-2.")
     narrator.command(f"cd {stage.folder}")
-    narrator.command(f"export KUBECONFIG={stage.kubeconfig} PATH={stage.tools}:$PATH")
+    narrator.command(f"export PATH={stage.tools}:$PATH KUBECONFIG=$PWD/{stage.kubeconfig.name}")
 
 
 def _tell_failure(step: Step, problem: NotObserved, stage: Stage, narrator: Narrator) -> None:
@@ -128,7 +131,7 @@ def _tell_failure(step: Step, problem: NotObserved, stage: Stage, narrator: Narr
     narrator.say(f"  expected: {problem.expected}")
     narrator.say(f"  seen:     {problem.seen}")
     if stage.manager:
-        narrator.say(f"  the end of the manager's log, {stage.manager.log}:")
+        narrator.say("  the end of the manager's log:")
         for line in stage.manager_tail() or ["(empty)"]:
             narrator.say(f"    {line}")
 
@@ -142,7 +145,8 @@ def _tell_what_is_kept(stage: Stage, narrator: Narrator) -> None:
     if stage.manager:
         narrator.say(f"  {'manager':<10}  {stage.manager.log}")
     narrator.say("\nPlay it again by hand, then end it:")
-    narrator.command("kubectl apply -f lender-2.yaml -f code-server.yaml")
+    narrator.command(f"kubectl apply -f {SLICE.binding}.yaml && kubectl wait --for=condition=Ready cb/{SLICE.binding}")
+    narrator.command(f"kubectl apply -f {APP}.yaml && kubectl get pods -o wide --watch")
     narrator.command(f"{_typed(kubeocean_program())} sandbox down --name {NAME}")
 
 

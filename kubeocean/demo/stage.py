@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Stage:
 
     def __init__(self, sandbox: Sandbox, assets: Assets) -> None:
         self.sandbox = sandbox
-        self.folder = sandbox.virtual.folder / "demo"
+        self.folder = folder_in(sandbox)
         self.kubeconfig = self.folder / "kubeconfig"
         self.tools = assets.kubectl.parent
         self._environment = {
@@ -115,7 +115,7 @@ class Stage:
     @property
     def manager(self) -> ComponentInfo | None:
         """The manager, once it is started."""
-        return find_manager(self.sandbox)
+        return next((each for each in self.sandbox.virtual.components if each.name == MANAGER), None)
 
     def manager_tail(self, lines: int = 15) -> list[str]:
         """Return the end of the manager's log."""
@@ -126,10 +126,10 @@ class Stage:
         await self.sandbox.down()
 
 
-async def set_stage(progress: Progress, root: Path | None = None, environ: Mapping[str, str] | None = None) -> Stage:
+async def set_stage(progress: Progress, root: Path | None = None) -> Stage:
     """Start the demo's sandbox, after ending one that a former demo left. Raises SandboxError, AssetsUnavailable."""
     await _clear_stage(progress, root)
-    assets = await ensure_assets(progress, environ=environ)
+    assets = await ensure_assets(progress)
     return Stage(await up(SandboxSpec(NAME), assets=assets, progress=progress, root=root), assets)
 
 
@@ -142,7 +142,7 @@ async def _clear_stage(progress: Progress, root: Path | None) -> None:
         return  # `up` clears away what is dead and says so
     if is_locked(former.virtual.folder):
         raise SandboxBusy("another demo is being played on this machine; wait until it ends, or end it with Ctrl-C")
-    if not find_manager(former):
+    if not folder_in(former).exists():
         raise SandboxError(
             f"sandbox {NAME!r} is there and no demo has made it; end it with `kubeocean sandbox down --name {NAME}`"
         )
@@ -150,9 +150,9 @@ async def _clear_stage(progress: Progress, root: Path | None) -> None:
     await former.down()
 
 
-def find_manager(sandbox: Sandbox) -> ComponentInfo | None:
-    """Return the manager that a demo has started in `sandbox`."""
-    return next((each for each in sandbox.virtual.components if each.name == MANAGER), None)
+def folder_in(sandbox: Sandbox) -> Path:
+    """Return the folder of the demo, which also tells a demo's sandbox from somebody else's of that name."""
+    return sandbox.virtual.folder / "demo"
 
 
 def merge_kubeconfigs(kubeconfigs: list[Json]) -> Json:

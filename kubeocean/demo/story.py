@@ -72,8 +72,8 @@ STORY: tuple[Step, ...] = (
     ),
     Step(
         "Bind both clusters, each under a policy",
-        f"A lender's kubeconfig goes into a Secret, a ClusterBinding names it, a ResourceLeasingPolicy says how much of each "
-        f"node is lent: {HALF.offer} by {HALF.binding}, {SLICE.offer} by {SLICE.binding}.",
+        "A lender's kubeconfig goes into a Secret, a ClusterBinding names it, a ResourceLeasingPolicy says how much of each "
+        f"node is lent: {HALF.binding} {HALF.offer}; {SLICE.binding} {SLICE.offer}.",
         (
             *(
                 Run(

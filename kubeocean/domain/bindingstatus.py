@@ -165,6 +165,8 @@ def diff_status(facts: BindingFacts, verdict: Verdict, now: datetime) -> Json | 
     condition must not be lost. `physicalClusterUID` is written once and never changed.
     """
     binding, old = facts.binding, facts.binding.get("status") or {}
+    if _merely_starting_again(binding, verdict):
+        return None
     wanted: Json = {
         "phase": verdict.phase, "observedGeneration": binding["metadata"].get("generation", 0),
         "conditions": merge_conditions(old.get("conditions") or [], build_conditions(facts, verdict), now),
@@ -179,6 +181,16 @@ def diff_status(facts: BindingFacts, verdict: Verdict, now: datetime) -> Json | 
     if verdict.phase == READY and old.get("phase") != READY:
         changed["lastSyncTime"] = format_time(now)
     return {"metadata": {"name": name_of(binding), "resourceVersion": resource_version_of(binding)}, "status": changed}
+
+
+def _merely_starting_again(binding: Json, verdict: Verdict) -> bool:
+    """Tell whether a binding that is Ready has its syncer started anew: after a change of leader, or with new credentials.
+
+    That is over in a moment or fails with a reason; telling it would write twice on every binding at every restart.
+    """
+    status = binding.get("status") or {}
+    observed = status.get("observedGeneration") == binding["metadata"].get("generation", 0)
+    return verdict.reason == INITIALIZING and status.get("phase") == READY and observed
 
 
 def merge_conditions(old: Sequence[Json], wanted: Sequence[Json], now: datetime) -> list[Json]:

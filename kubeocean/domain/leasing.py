@@ -1,47 +1,56 @@
 """What of a physical node may be used now, and why no more.
 
-    node, binding, policies, foreign Pods' requests, the time  ->  assess  ->  Lease
+    node, binding, both sides' policies, foreign Pods' requests, the time  ->  assess  ->  Lease
 
-`assess` puts four questions together, each a function of its own: which policy speaks for the node (`policies`), may
-it be leased at all (`is_leasable`), how much of it (`lease_capacity`), and since when is the window shut (`reclaim`).
-All are recomputed from scratch in every pass; nothing is accumulated, so nothing can drift.
+`assess` puts five questions together, each a function of its own: which policy of each side speaks for the node
+(`policies`, `lender`), what do the two agree to (`terms`), may the node be leased at all (`is_leasable`), how much of it
+(`lease_capacity`), and since when is the window shut (`reclaim`). All are recomputed from scratch in every pass; nothing
+is accumulated, so nothing can drift.
 
 Our own Pods are never subtracted: the virtual scheduler accounts for them against the capacity told here.
 
-A lender's own policies come in as a second `Choice` of the same kind: limits of both go into one `lease_capacity` (the
-smallest counts), and the lease is open while both windows are.
+One side's policy is enough to lease a node; where both have one, both count, and what is in force is their intersection.
+An invalid policy of either side with nothing valid to remember stops the whole node: half an agreement is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
 
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.api.names import (
     INSTANCE_TYPE_BETA_LABEL,
     INSTANCE_TYPE_LABEL,
+    LAST_VALID_LENDER_POLICY_ANNOTATION,
     SKIPPED_INSTANCE_TYPES,
     VIRTUAL_KUBELET_LABEL,
     VIRTUAL_KUBELET_VALUE,
 )
 from kubeocean.api.policy import ResourceLimit
+from kubeocean.domain.lender import LenderView, choose_lender_policy
 from kubeocean.domain.policies import Choice, Policy, Remembered, choose_policy, remembered_policy
 from kubeocean.domain.reclaim import Closing, closed_at, decide_closing
-from kubeocean.domain.windows import WindowState, state
+from kubeocean.domain.terms import Terms, intersect, terms_of, window_of
+from kubeocean.domain.windows import WindowState
 from kubeocean.kube.meta import Json, is_deleting, labels_of
 from kubeocean.kube.quantity import ZERO, Quantity
 from kubeocean.kube.selectors import InvalidSelector, compile_node_selector
 
 _NANO_PER_MILLI = 10**6
+_NOBODY = Choice(None, None, (), "NoPolicy", "")
+LENDER_UNKNOWN = "LenderPoliciesUnknown"  # the reason of a decision that waits for the lender's side
+LENDER_PREFIX = "lender:"  # before the name of a lender's policy, where both sides' are named
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
     """Everything that decides about one physical node. `existing` is its virtual node, `foreign` sums what others use.
 
-    `now` is aware; `time_zone` is for policies whose spec and binding name none.
+    `policies` are the borrower's, `lender` what is known of the other side's. `now` is aware; `time_zone` is for policies
+    whose spec and binding name none.
     """
 
     physical: Json
@@ -52,6 +61,7 @@ class LeaseFacts:
     foreign: Mapping[str, Quantity]
     now: datetime
     time_zone: str = "UTC"
+    lender: LenderView = field(default_factory=LenderView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,9 @@ class Decision:
 class Lease:
     """The answer for one node. Its other fields mean something only while `decision.leasable`.
 
-    `revisit_at` is when time alone may change the answer (None: never).
+    `choice` is the borrower's policy and `lender` the lender's, either of which may be nobody's; `terms` are what both
+    agree to, None when a side has nothing valid to go by. `revisit_at` is when time alone may change the answer (None:
+    never).
     """
 
     decision: Decision
@@ -84,38 +96,82 @@ class Lease:
     window: WindowState
     closing: Closing
     revisit_at: datetime | None
+    lender: Choice = _NOBODY
+    terms: Terms | None = None
 
     @property
     def remembered(self) -> Remembered | None:
-        """Return what the virtual node should remember of its policy; None when there is nothing valid."""
-        winner, spec = self.choice.winner, self.choice.spec
-        return Remembered(winner.name, spec) if winner and spec else None
+        """Return what the virtual node should remember of the borrower's policy; None when there is nothing valid."""
+        return _to_remember(self.choice)
+
+    @property
+    def lender_remembered(self) -> Remembered | None:
+        """Return the same of the lender's policy."""
+        return _to_remember(self.lender)
+
+    @property
+    def policies_applied(self) -> str:
+        """Return the annotation `policies-applied`: who is in force, as `rlp`, `rlp,lender:night` or `lender:night`."""
+        return ",".join(name for name, _ in self._in_force())
+
+    @property
+    def policy_details(self) -> str:
+        """Return the annotation `policy-details`: what each of them asks, as `rlp(cpu=4/),lender:night(memory=/50%)`."""
+        return ",".join(policy_details(name, remembered.spec.resource_limits) for name, remembered in self._in_force())
+
+    def _in_force(self) -> list[tuple[str, Remembered]]:
+        sides = (("", self.remembered), (LENDER_PREFIX, self.lender_remembered))
+        return [(f"{prefix}{remembered.name}", remembered) for prefix, remembered in sides if remembered]
+
+
+def _to_remember(choice: Choice) -> Remembered | None:
+    return Remembered(choice.winner.name, choice.spec) if choice.winner and choice.spec else None
 
 
 def assess(facts: LeaseFacts) -> Lease:
     """Return what is leased of a node, and why."""
     choice = choose_policy(facts.physical, facts.policies, facts.binding_name, remembered_policy(facts.existing))
-    decision = is_leasable(facts.physical, facts.binding, choice, facts.existing)
-    if not decision.leasable or choice.spec is None:
+    lender = choose_lender_policy(
+        facts.physical, facts.lender, facts.binding_name, facts.binding.cluster_id,
+        remembered_policy(facts.existing, LAST_VALID_LENDER_POLICY_ANNOTATION),
+    )
+    decision = is_leasable(
+        facts.physical, facts.binding, choice, facts.existing, lender=lender, lender_trouble=facts.lender.trouble
+    )
+    terms = agree((choice, lender), facts.binding.time_zone or facts.time_zone)
+    if not decision.leasable or terms is None:
         # Nothing to go by for an existing virtual node: it keeps its figures and takes nothing new.
-        shut = WindowState(open=False)
-        return Lease(decision, choice, kept_capacity(facts.existing), shut, Closing(closed_at(facts.existing)), None)
-    spec = choice.spec
-    window = state(spec.time_windows, spec.time_zone or facts.binding.time_zone or facts.time_zone, facts.now)
-    closing = decide_closing(spec, window_open=window.open, recorded=closed_at(facts.existing), now=facts.now)
-    capacity = lease_capacity(facts.physical, spec.resource_limits, facts.foreign)
+        shut, closing = WindowState(open=False), Closing(closed_at(facts.existing))
+        return Lease(decision, choice, kept_capacity(facts.existing), shut, closing, None, lender, terms)
+    window = window_of(terms.schedules, facts.now)
+    closing = decide_closing(terms, window_open=window.open, recorded=closed_at(facts.existing), now=facts.now)
+    capacity = lease_capacity(facts.physical, terms.limits, facts.foreign)
     moments = [moment for moment in (window.revisit_at, closing.revisit_at) if moment]
-    return Lease(decision, choice, capacity, window, closing, min(moments, default=None))
+    return Lease(decision, choice, capacity, window, closing, min(moments, default=None), lender, terms)
+
+
+def agree(choices: Iterable[Choice], zone: str) -> Terms | None:
+    """Return what the effective policies of the sides agree to; None when there is none, or one without a valid spec.
+
+    `zone` is for policies that name none.
+    """
+    specs = [choice.spec for choice in choices if choice.winner]
+    terms = [terms_of(spec, zone) for spec in specs if spec]
+    return reduce(intersect, terms) if terms and len(terms) == len(specs) else None
 
 
 # --- may it be leased? -----------------------------------------------------------------------------------------------
-def is_leasable(node: Json, binding: ClusterBindingSpec, choice: Choice, existing: Json | None) -> Decision:
+def is_leasable(
+    node: Json, binding: ClusterBindingSpec, choice: Choice, existing: Json | None, *, lender: Choice = _NOBODY,
+    lender_trouble: str = "",
+) -> Decision:
     """Return whether a virtual node should stand for physical `node`; the first question with an opinion decides."""
-    asked = _Asked(node, binding, choice, existing)
+    asked = _Asked(node, binding, choice, existing, lender, lender_trouble)
     for question in _QUESTIONS:
         if decision := question(asked):
             return decision
-    return Decision(True, "Leased", choice.message)
+    messages = (choice.message if choice.winner else "", f"the lender's {lender.message}" if lender.winner else "")
+    return Decision(True, "Leased", "; ".join(filter(None, messages)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +180,8 @@ class _Asked:
     binding: ClusterBindingSpec
     choice: Choice
     existing: Json | None
+    lender: Choice
+    lender_trouble: str
 
 
 def _being_deleted(asked: _Asked) -> Decision | None:
@@ -149,26 +207,35 @@ def _out_of_scope(asked: _Asked) -> Decision | None:
         selects = compile_node_selector(asked.binding.node_selector)
     except InvalidSelector as error:
         # Doubt changes nothing: what is leased stays, and nothing new is.
-        return Decision(asked.existing is not None and asked.choice.winner is not None, "SelectorInvalid", str(error))
+        spoken_for = asked.choice.winner is not None or asked.lender.winner is not None
+        return Decision(asked.existing is not None and spoken_for, "SelectorInvalid", str(error))
     if not selects(asked.node):
         return Decision(False, "NotSelected", "the binding's nodeSelector does not select this node")
     return None
 
 
+def _lender_unknown(asked: _Asked) -> Decision | None:
+    # An existing virtual node goes on under what was known last; a new one might be more than the lender allows.
+    if asked.lender_trouble and asked.existing is None:
+        return Decision(False, LENDER_UNKNOWN, f"nothing new is leased: {asked.lender_trouble}")
+    return None
+
+
 def _no_policy(asked: _Asked) -> Decision | None:
-    if asked.choice.winner is None:
-        return Decision(False, asked.choice.reason, asked.choice.message)
+    if asked.choice.winner is None and asked.lender.winner is None:
+        return Decision(False, asked.choice.reason, f"{asked.choice.message}, neither the borrower's nor the lender's")
     return None
 
 
 def _invalid_policy(asked: _Asked) -> Decision | None:
-    if asked.choice.spec is None:
-        return Decision(asked.existing is not None, asked.choice.reason, asked.choice.message)
+    for prefix, choice in (("", asked.choice), ("the lender's ", asked.lender)):
+        if choice.winner is not None and choice.spec is None:
+            return Decision(asked.existing is not None, choice.reason, f"{prefix}{choice.message}")
     return None
 
 
 _QUESTIONS: tuple[Callable[[_Asked], Decision | None], ...] = (
-    _being_deleted, _not_a_machine, _out_of_scope, _no_policy, _invalid_policy,
+    _being_deleted, _not_a_machine, _out_of_scope, _lender_unknown, _no_policy, _invalid_policy,
 )
 
 

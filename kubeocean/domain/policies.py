@@ -1,4 +1,4 @@
-"""Which policy speaks for a node.
+"""Which policy speaks for a node: asked twice, once of the borrower's policies and once of the lender's.
 
 A policy is read once per version (`read_policy`, made to be an informer's `summarise`) and asked for every node. Of
 those that name the binding and select the node one is effective: highest priority, then oldest, then by name; the
@@ -8,12 +8,15 @@ A policy that cannot be understood must neither evict anybody nor lease anything
 therefore carries the last valid spec it was leased under (`Remembered`): while its policy is unreadable, that one
 stays in force. A node that no such memory exists for gets nothing new: the unreadable policy still wins where its
 selector is legible, so a typo in a strict policy does not let a generous one take its place.
+
+A borrower's policy names its binding. The lender knows a borrower by the name of his binding or by his clusterID, and may
+mean all of them: `cluster` is "*", or (where another CRD lets it through) empty.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from kubeocean.api.model import InvalidObject, Problem
@@ -21,6 +24,8 @@ from kubeocean.api.names import LAST_VALID_POLICY_ANNOTATION
 from kubeocean.api.policy import ResourceLeasingPolicySpec, parse_policy
 from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, uid_of
 from kubeocean.kube.selectors import InvalidSelector, compile_node_selector
+
+ANY_BORROWER = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Policy:
     uid: str
     created: str  # RFC 3339 as the server writes it, so that text order is time order
     deleting: bool
-    cluster: str  # name of the ClusterBinding it is for
+    cluster: str  # name of the ClusterBinding it is for; a lender's may say its clusterID or "*"
     priority: int
     spec: ResourceLeasingPolicySpec | None
     problems: tuple[Problem, ...]
@@ -68,6 +73,11 @@ class Choice:
     reason: str
     message: str
 
+    @property
+    def heard(self) -> tuple[Policy, ...]:
+        """Return every policy that was asked for the node, the winner first."""
+        return (self.winner, *self.losers) if self.winner else ()
+
 
 def read_policy(obj: Json) -> Policy:
     """Return `obj` as read; an invalid one (an older or a lender's CRD let it through) is an answer, not an error."""
@@ -90,6 +100,19 @@ def read_policy(obj: Json) -> Policy:
     )
 
 
+def read_lender_policy(obj: Json) -> Policy:
+    """Return a policy of the physical cluster as read: one that names no borrower is for all of them."""
+    spec = obj.get("spec")
+    if isinstance(spec, dict) and not spec.get("cluster"):
+        obj = {**obj, "spec": {**spec, "cluster": ANY_BORROWER}}
+    return read_policy(obj)
+
+
+def lender_aliases(cluster_id: str) -> frozenset[str]:
+    """Return what a lender may call the binding besides its name."""
+    return frozenset({cluster_id, ANY_BORROWER})
+
+
 def validate_policy(obj: Json) -> tuple[Problem, ...]:
     """Return what is wrong with a ResourceLeasingPolicy, each problem with its field and remedy; empty = valid."""
     try:
@@ -99,9 +122,12 @@ def validate_policy(obj: Json) -> tuple[Problem, ...]:
     return ()
 
 
-def remembered_policy(vnode: Json | None) -> Remembered | None:
-    """Return the last valid policy a virtual node was leased under; None when there is no (legible) record."""
-    text = annotations_of(vnode).get(LAST_VALID_POLICY_ANNOTATION) if vnode else None
+def remembered_policy(vnode: Json | None, annotation: str = LAST_VALID_POLICY_ANNOTATION) -> Remembered | None:
+    """Return the last valid policy a virtual node was leased under; None when there is no (legible) record.
+
+    `annotation` tells the borrower's from the lender's.
+    """
+    text = annotations_of(vnode).get(annotation) if vnode else None
     if not text:
         return None
     try:
@@ -111,12 +137,27 @@ def remembered_policy(vnode: Json | None) -> Remembered | None:
         return None  # anybody who may edit Nodes can have written it
 
 
+def recall_policy(remembered: Remembered) -> Policy:
+    """Return the policy a virtual node remembers: what to go by when policies cannot be read at all."""
+    spec = remembered.spec
+    try:
+        selects = compile_node_selector(spec.node_selector)
+    except InvalidSelector:
+        selects = _nowhere
+    return Policy(remembered.name, "", "", False, spec.cluster, spec.priority, spec, (), spec.node_selector, selects)
+
+
 def choose_policy(
-    node: Json, policies: Iterable[Policy], binding_name: str, remembered: Remembered | None = None
+    node: Json, policies: Iterable[Policy], binding_name: str, remembered: Remembered | None = None, *,
+    aliases: Collection[str] = (),
 ) -> Choice:
-    """Return which of `policies` is effective on physical `node` for the binding, and the spec that is in force."""
+    """Return which of `policies` (of one side) is effective on physical `node`, and the spec that is in force.
+
+    They are for the binding of that name; `aliases` are its other names.
+    """
+    known_as = {binding_name, *aliases}
     candidates = [_as_remembered(policy, remembered) for policy in policies]
-    matching = sorted((policy for policy in candidates if _matches(policy, node, binding_name)), key=_rank)
+    matching = sorted((policy for policy in candidates if _matches(policy, node, known_as)), key=_rank)
     if not matching:
         message = f"no ResourceLeasingPolicy for binding {binding_name} selects this node"
         return Choice(None, None, (), "NoPolicy", message)
@@ -147,8 +188,8 @@ def _as_remembered(policy: Policy, remembered: Remembered | None) -> Policy:
     return replace(policy, cluster=spec.cluster, priority=spec.priority, spec=spec, selects=selects)
 
 
-def _matches(policy: Policy, node: Json, binding_name: str) -> bool:
-    return not policy.deleting and policy.cluster == binding_name and policy.selects(node)
+def _matches(policy: Policy, node: Json, known_as: Collection[str]) -> bool:
+    return not policy.deleting and policy.cluster in known_as and policy.selects(node)
 
 
 def _rank(policy: Policy) -> tuple[int, str, str]:

@@ -1,6 +1,7 @@
 """What a policy's status says: is it valid, is its window open, and does it have any effect.
 
-One syncer writes the status of a borrower's policy: that of the binding the policy names. It says the same thing in the
+One syncer writes the status of a borrower's policy: that of the binding the policy names. (A lender's policy has one such
+status per borrower: `lenderstatus`.) It says the same thing in the
 same words as long as nothing changes, and times (`lastTransitionTime`, `lastAppliedTime`) are never compared, so a pass
 over an unchanged policy writes nothing.
 """
@@ -24,7 +25,9 @@ class PolicyFacts:
     """Everything the status of one policy depends on.
 
     `obj` is the object, `policy` the same as read; `window` is None when it is not valid. `won` counts the nodes it is
-    effective on, `overshadowed_by` names the policies that won the others it selects, `leased` sums up its nodes.
+    effective on, `overshadowed_by` names the policies that won the others it selects, `leased` sums up its nodes, `beside`
+    names those of the other side that are in force on them as well. `binding_name` is whose nodes are meant when
+    `spec.cluster` may say something else.
     """
 
     obj: Json
@@ -35,6 +38,8 @@ class PolicyFacts:
     overshadowed_by: tuple[str, ...]
     leased: Mapping[str, str]
     now: datetime
+    binding_name: str = ""
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class _Verdict:
 def diff_policy_status(facts: PolicyFacts) -> Json | None:
     """Return the merge patch of the policy's /status, with its resourceVersion; None when it says all that already."""
     old = facts.obj.get("status") or {}
-    new = {**old, **_state(facts), "conditions": _conditions(facts, old.get("conditions") or [])}
+    new = {**old, **build_policy_state(facts, old.get("conditions") or [])}
     patch = diff_merge(old, new)
     if patch is None:
         return None
@@ -55,6 +60,11 @@ def diff_policy_status(facts: PolicyFacts) -> Json | None:
     status = {**patch, "lastAppliedTime": format_time(facts.now)}
     version = resource_version_of(facts.obj)
     return {"metadata": {"resourceVersion": version}, "status": status} if version else {"status": status}
+
+
+def build_policy_state(facts: PolicyFacts, old: list[Json]) -> Json:
+    """Return how the policy fares, all but `lastAppliedTime`; None stands for absent. `old` are the conditions so far."""
+    return {**_state(facts), "conditions": _conditions(facts, old)}
 
 
 def phase(facts: PolicyFacts) -> str:
@@ -118,14 +128,14 @@ def _active(facts: PolicyFacts) -> _Verdict:
 
 
 def _effective(facts: PolicyFacts) -> _Verdict:
-    policy, winners = facts.policy, ", ".join(sorted(set(facts.overshadowed_by)))
+    cluster, winners = facts.binding_name or facts.policy.cluster, ", ".join(sorted(set(facts.overshadowed_by)))
     if facts.won:
         elsewhere = f"; other nodes it selects follow {winners}" if winners else ""
-        return _Verdict(True, "Winning", f"the policy is in force on its nodes{elsewhere}")
+        others = ", ".join(sorted(set(facts.beside)))
+        together = f", together with the other side's {others}" if others else ""
+        return _Verdict(True, "Winning", f"the policy is in force on its nodes{together}{elsewhere}")
     if winners:
         return _Verdict(False, "Overshadowed", f"overshadowed by {winners}: raise spec.priority to win")
     if not facts.binding_exists:
-        return _Verdict(
-            False, "NoNodes", f"there is no ClusterBinding {policy.cluster!r}: create it, or correct spec.cluster"
-        )
-    return _Verdict(False, "NoNodes", f"selects no node of binding {policy.cluster}: look at both nodeSelectors")
+        return _Verdict(False, "NoNodes", f"there is no ClusterBinding {cluster!r}: create it, or correct spec.cluster")
+    return _Verdict(False, "NoNodes", f"selects no node of binding {cluster}: look at both nodeSelectors")

@@ -14,7 +14,7 @@ from kubeocean.kube.quantity import Quantity
 Requests = dict[str, Quantity]
 
 _ONE = Quantity.parse("1")
-_FINISHED = ("Succeeded", "Failed")
+FINISHED = ("Succeeded", "Failed")
 _POD_LEVEL = ("cpu", "memory")  # and hugepages-*: KEP-2837
 
 
@@ -26,7 +26,7 @@ def pod_requests(pod: Json) -> Requests:
     and in effect counts; one that the kubelet called Infeasible counts by what is in effect.
     """
     spec, status = pod["spec"], pod.get("status") or {}
-    if status.get("phase") in _FINISHED:
+    if status.get("phase") in FINISHED:
         return {}
     infeasible = _resize_is_infeasible(status)
     reported = _reported(status)

@@ -36,7 +36,9 @@ class VnodeFacts:
     `capacity` is what is leased (`Lease.capacity.resources`); `window_open` and `force_reclaim_now` pick the
     out-of-window taint; `unreachable`: no word from the physical cluster; `ready_unknown_since`: that has lasted so
     long that Ready is Unknown; `deleting`: the virtual node is being drained; `port` 0 = not served yet.
-    `last_valid_policy` (`Remembered.text()`) and `closed_at` (`Closing.text`) are notes to later passes, "" = none.
+    `last_valid_policy`, `last_valid_lender_policy` (`Remembered.text()`) and `closed_at` (`Closing.text`) are notes to later
+    passes, "" = none.
+    `conditions` are our own, shown beside those of the physical node.
     """
 
     physical: Json
@@ -54,7 +56,9 @@ class VnodeFacts:
     port: int
     last_valid_policy: str = ""
     closed_at: str = ""
+    last_valid_lender_policy: str = ""
     ready_unknown_since: datetime | None = None
+    conditions: tuple[Json, ...] = ()
 
 
 def build_vnode(facts: VnodeFacts) -> Json:
@@ -79,7 +83,7 @@ def build_vnode(facts: VnodeFacts) -> Json:
         "spec": spec,
         "status": build_vnode_status(
             facts.physical, name=name, capacity=facts.capacity, proxier_address=facts.proxier_address, port=facts.port,
-            ready_unknown_since=facts.ready_unknown_since,
+            ready_unknown_since=facts.ready_unknown_since, own_conditions=facts.conditions,
         ),
     }
 
@@ -148,7 +152,10 @@ def _annotations(facts: VnodeFacts) -> dict[str, str]:
         names.POLICIES_APPLIED_ANNOTATION: facts.policy_name,
         names.POLICY_DETAILS_ANNOTATION: facts.policy_details,
     }
-    notes = {names.LAST_VALID_POLICY_ANNOTATION: facts.last_valid_policy, names.CLOSED_AT_ANNOTATION: facts.closed_at}
+    notes = {
+        names.LAST_VALID_POLICY_ANNOTATION: facts.last_valid_policy, names.CLOSED_AT_ANNOTATION: facts.closed_at,
+        names.LAST_VALID_LENDER_POLICY_ANNOTATION: facts.last_valid_lender_policy,
+    }
     return annotations | {key: value for key, value in notes.items() if value}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from kubeocean.kube.meta import Json, format_time
@@ -16,9 +17,12 @@ _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime", "last
 
 def build_vnode_status(
     physical: Json, *, name: str, capacity: dict[str, str], proxier_address: str, port: int,
-    ready_unknown_since: datetime | None,
+    ready_unknown_since: datetime | None, own_conditions: Iterable[Json] = (),
 ) -> Json:
-    """Return the status we want. With `ready_unknown_since` Ready is Unknown since then, whatever was last heard."""
+    """Return the status we want. With `ready_unknown_since` Ready is Unknown since then, whatever was last heard.
+
+    `own_conditions` come beside the mirrored ones; what of them is not mentioned stays as it is.
+    """
     status = physical.get("status") or {}
     conditions = [
         {key: condition[key] for key in _CONDITION if condition.get(key)}
@@ -28,7 +32,7 @@ def build_vnode_status(
         conditions = [condition for condition in conditions if condition["type"] != "Ready"]
         conditions.append(_unknown(ready_unknown_since))
     wanted: Json = {
-        "capacity": dict(capacity), "allocatable": dict(capacity), "conditions": conditions,
+        "capacity": dict(capacity), "allocatable": dict(capacity), "conditions": [*conditions, *own_conditions],
         "nodeInfo": {key: (status.get("nodeInfo") or {}).get(key) or "" for key in _NODE_INFO},
         "addresses": _addresses(name, proxier_address),
     }

@@ -29,14 +29,15 @@ def build_vnode_taints(
 ) -> list[Json]:
     """Return the taints we want, without times, at most one per key and effect.
 
-    Shut windows taint NoSchedule, and NoExecute (which keeps new Pods away as well) once Pods must go by force.
+    Shut windows taint NoSchedule, and NoExecute as well once Pods must go by force: who tolerates the latter may stay, but
+    nobody may come.
     """
     taints = _copied(physical)
     if default_taint:
         taints.append({"key": names.VNODE_TAINT, "effect": "NoSchedule"})
     if not window_open:
-        effect = "NoExecute" if force_reclaim_now else "NoSchedule"
-        taints.append({"key": names.OUT_OF_WINDOW_TAINT, "value": "true", "effect": effect})
+        effects = ("NoSchedule", "NoExecute") if force_reclaim_now else ("NoSchedule",)
+        taints += [{"key": names.OUT_OF_WINDOW_TAINT, "value": "true", "effect": effect} for effect in effects]
     if unreachable:
         taints.append({"key": names.CLUSTER_UNREACHABLE_TAINT, "value": "true", "effect": "NoSchedule"})
     if deleting:

@@ -72,6 +72,18 @@ def tolerates(tolerations: Iterable[Json], taint: Json) -> bool:
     return any(_tolerates(toleration, taint) for toleration in tolerations)
 
 
+def tolerated_seconds(tolerations: Iterable[Json], taint: Json) -> float:
+    """Return how long a Pod with these tolerations may stay beside a NoExecute `taint`: 0 = not at all, inf = for ever.
+
+    Of several tolerations that match, the first counts (tainteviction `getMinTolerationTime`).
+    """
+    for toleration in tolerations:
+        if _tolerates(toleration, taint):
+            seconds = toleration.get("tolerationSeconds")
+            return float("inf") if seconds is None else max(0.0, float(seconds))
+    return 0.0
+
+
 def _tolerates(toleration: Json, taint: Json) -> bool:
     effect, key = toleration.get("effect"), toleration.get("key")
     if (effect and effect != taint.get("effect")) or (key and key != taint.get("key")):

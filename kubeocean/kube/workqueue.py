@@ -96,7 +96,8 @@ class Workqueue(Generic[K]):
         self._due: dict[K, float] = {}  # loop time; what the heap says about a key counts only if it agrees
         self._delayed: list[tuple[float, int, K]] = []
         self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0  # not `_timer.when()`: for an instant that is now, uvloop makes a handle without one
         self._idle: deque[asyncio.Future[None]] = deque()  # workers that wait for a key
         self._closed = False
         self._measure()
@@ -208,9 +209,10 @@ class Workqueue(Generic[K]):
         """Make the one timer fire at the earliest instant."""
         when = self._delayed[0][0]
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._rings_at <= when:
                 return
             self._timer.cancel()
+        self._rings_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._ring)
 
     def _ring(self) -> None:

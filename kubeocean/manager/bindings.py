@@ -40,6 +40,7 @@ from kubeocean.kube.errors import NotFound
 from kubeocean.kube.events import EventRecorder, Kind
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, name_of, resource_version_of
 from kubeocean.kube.store import Entry
+from kubeocean.manager import metrics
 from kubeocean.manager.connection import check_connection
 from kubeocean.manager.launcher import Launcher
 
@@ -80,6 +81,7 @@ class BindingController:
     async def run(self) -> None:
         """Work until cancelled; then every syncer that was started is stopped."""
         self._virtual.bindings.add_handler(self._binding_changed)
+        metrics.show_bindings(self._count)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -97,6 +99,10 @@ class BindingController:
             for entry in self._virtual.bindings.store.entries():
                 self.controller.enqueue(entry.key.name)
 
+    def _count(self, phase: str) -> int:
+        bindings = (entry.object() for entry in self._virtual.bindings.store.entries())
+        return sum((binding.get("status") or {}).get("phase") == phase for binding in bindings)
+
     def syncer_changed(self, name: str) -> None:
         """Tell what a syncer says about itself at once, and look soon for ourselves when its trouble came, changed or went."""
         state, watched = self._launcher.state(name), self._watched.get(name)
@@ -110,7 +116,12 @@ class BindingController:
         binding = self._virtual.bindings.store.object(ObjectKey("", name))
         if binding is None:
             await self._forget(name)
+            metrics.forget_binding(name)
             return Result()
+        with metrics.measured_sync(name):
+            return await self._keep(name, binding)
+
+    async def _keep(self, name: str, binding: Json) -> Result:
         if is_deleting(binding):
             return await self._unbind(binding)
         facts = await self._gather(binding)

@@ -7,11 +7,13 @@ Ports are those of the Go project: health on :8081, metrics on :8080; an address
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
+_FLAGS = {"health": "--health-probe-bind-address", "metrics": "--metrics-bind-address"}
 Check = Callable[[], str | None]
 
 
@@ -40,10 +42,8 @@ class HealthServer:
         self, *, health_address: str, metrics_address: str, registry: CollectorRegistry = REGISTRY,
         live: Mapping[str, Check] | None = None, ready: Mapping[str, Check] | None = None,
     ) -> None:
-        self._addresses = {
-            "health": parse_bind_address(health_address, flag="--health-probe-bind-address"),
-            "metrics": parse_bind_address(metrics_address, flag="--metrics-bind-address"),
-        }
+        self._given = {"health": health_address, "metrics": metrics_address}
+        self._addresses = {name: parse_bind_address(text, flag=_FLAGS[name]) for name, text in self._given.items()}
         self._registry = registry
         self.live: dict[str, Check] = dict(live or {})
         self.ready: dict[str, Check] = dict(ready or {})
@@ -51,7 +51,7 @@ class HealthServer:
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Listen. An address in use raises OSError, whose text names it."""
+        """Listen. An address that cannot be had raises OSError, whose text names it and its flag."""
         for name, address in self._addresses.items():
             if address is None:
                 continue
@@ -60,8 +60,13 @@ class HealthServer:
             runner = web.AppRunner(app, access_log=None)
             await runner.setup()
             self._runners.append(runner)
-            site = web.TCPSite(runner, *address)
-            await site.start()
+            try:
+                await web.TCPSite(runner, *address).start()
+            except OSError as error:
+                number = error.errno or 0
+                why = os.strerror(number) if number > 0 else error.strerror  # negative: of the resolver
+                text = f"{_FLAGS[name]}: cannot listen on {self._given[name]!r}: {why}; choose another, or 0 to turn it off"
+                raise OSError(text) from error
             self.ports[name] = runner.addresses[0][1]
 
     async def stop(self) -> None:

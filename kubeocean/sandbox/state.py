@@ -116,6 +116,11 @@ def folder_of(name: str, root: Path | None = None) -> Path:
     return (root or default_root()).absolute() / name
 
 
+def sandbox_names(root: Path | None = None) -> list[str]:
+    """Return the names of all sandboxes in `root`, in order."""
+    return sorted(path.parent.name for path in (root or default_root()).glob("*/sandbox.json"))
+
+
 def read_record(folder: Path) -> Record:
     """Return what is remembered. Raises NoSandbox; SandboxError when the file is not one of ours."""
     path = folder / "sandbox.json"

@@ -12,6 +12,7 @@ from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.virtual import BY_CLUSTER, VirtualCluster
 from kubeocean.domain.leasing import Lease
+from kubeocean.domain.lenderstatus import Borrower
 from kubeocean.domain.naming import label_value
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podcontext import Surroundings
@@ -84,6 +85,16 @@ class Pairing:
         """Return the physical nodes that still carry this owner's mark."""
         nodes = (entry.object() for entry in self.physical.nodes.store.entries())
         return [node for node in nodes if annotations_of(node).get(names.POLICY_APPLIED_BY_ANNOTATION) == self.owner.annotation]
+
+    def remembers_lender(self) -> bool:
+        """Tell whether a virtual node of this binding was leased under a policy of the lender."""
+        return any(names.LAST_VALID_LENDER_POLICY_ANNOTATION in annotations_of(node) for node in self.own_vnodes())
+
+    def as_borrower(self) -> Borrower:
+        """Return as whom this binding speaks to the lender."""
+        specs = (entry.object().get("spec") or {} for entry in self.virtual.bindings.store.entries())
+        siblings = frozenset(str(spec.get("clusterID")) for spec in specs) - {self.spec.cluster_id}
+        return Borrower(self.virtual.uid, self.spec.cluster_id, siblings)
 
     def surroundings(self) -> Surroundings:
         """Return where the virtual API server and DNS answer physical Pods: the intranet Services, else the settings."""

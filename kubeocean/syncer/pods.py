@@ -52,6 +52,7 @@ class PodController:
             f"pods-{pairing.binding_name}", self.reconcile, workers=pairing.options.pod_workers
         )
         self._twins = TwinMaker(pairing)
+        self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
 
     def attach(self) -> None:
         """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
@@ -62,7 +63,11 @@ class PodController:
 
     def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         entry = new or old
-        if entry and entry.summary.node and self.pairing.physical_node_of(entry.summary.node):
+        if entry is None or not entry.summary.node:
+            return
+        # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
+        left_behind = new is None and self.pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(entry.key))
+        if left_behind or self.pairing.physical_node_of(entry.summary.node):
             self.controller.enqueue(entry.key)
 
     def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
@@ -72,9 +77,12 @@ class PodController:
                 self.controller.enqueue(entry.key)
 
     def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
-        entry = new or old
-        if entry and entry.summary.virtual:
-            self.controller.enqueue(entry.summary.virtual)
+        # Both: somebody may have taken the annotations off that said whose twin it is.
+        for virtual in {entry.summary.virtual for entry in (old, new) if entry}:
+            if virtual and virtual.name:
+                self.controller.enqueue(virtual)
+        if old and new is None and (waiting := self._name_taken.pop(old.key, None)):
+            self.controller.enqueue(waiting)
 
     def _token_secret_changed(self, _: Entry[TokenSecretHead] | None, new: Entry[TokenSecretHead] | None) -> None:
         # Only one that has outlived its Pod is news: the others were written by the pass that needed them.
@@ -109,6 +117,8 @@ class PodController:
             case podpair.Release() if vpod:
                 return await self._release(key, vpod)
             case podpair.Refuse() if vpod:
+                if ppod:
+                    self._name_taken[self._twin_key(key)] = key
                 return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
             case _:
                 if ppod is None:
@@ -266,8 +276,8 @@ class PodController:
         except NotFound:
             answer = None
         if answer:
+            # What it needed goes in the pass that its DELETED event brings: that event is the proof.
             self.controller.freshness.expect(key, self.pairing.virtual.pods, answer)
-        await self._collect_tokens(key, "")
         return Result()
 
     # --- what the twin needed --------------------------------------------------------------------------------------
@@ -278,8 +288,8 @@ class PodController:
             if entry.summary.uid != living_uid
         ]
         for entry in outlived:
-            if await self._has_ended(key, entry.summary.uid):
-                await remove_token_secret(self.pairing, entry)
+            if await self._has_ended(key, entry.summary.uid) and (answer := await remove_token_secret(self.pairing, entry)):
+                self.controller.freshness.expect(key, self.pairing.physical.token_secrets, answer)
 
     async def _has_ended(self, key: ObjectKey, uid: str) -> bool:
         """Prove that the virtual Pod with this uid needs its token no more: gone, or finished for good."""

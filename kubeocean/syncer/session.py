@@ -28,13 +28,16 @@ from kubeocean.domain.ownership import Owner
 from kubeocean.kube.errors import ConfigError, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, resource_version_of, uid_of
+from kubeocean.syncer.bottomup.clockwatch import watch_clock
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.bottomup.lenderpolicies import LenderPolicyController
 from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.bottomup.policies import PolicyController
 from kubeocean.syncer.bottomup.report import BindingReporter
 from kubeocean.syncer.mount import claim_namespace, ensure_priority_class
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
+from kubeocean.syncer.topdown.strays import StrayController
 from kubeocean.syncer.unbinding import force_requested, let_go, take_everything_back
 
 SYNC_DEADLINE = 120.0  # seconds for the first full lists of a physical cluster
@@ -105,6 +108,7 @@ class Session:
                 self._name, uid_of(self._binding()), spec, physical.owner, self._virtual, physical, self._given.events,
                 self._given.options,
             )
+            physical.lender.read_before = pairing.remembers_lender
             await self._synchronise(pairing, secret, data)
         finally:
             await physical.close()
@@ -158,13 +162,17 @@ class Session:
 
     async def _work(self, pairing: Pairing, secret: SecretWatch, data: Json | None, tasks: asyncio.TaskGroup) -> NoReturn:
         leases = LeaseKeeper(pairing)
-        pods, policies = PodController(pairing), PolicyController(pairing)
-        nodes = NodeController(pairing, leases, policies.enqueue)
+        pods, policies, lenders = PodController(pairing), PolicyController(pairing), LenderPolicyController(pairing)
+        nodes = NodeController(pairing, leases, policies.lease_changed, lenders.lease_changed)
         pairing.unbinding = is_deleting(self._binding())
         pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(nodes, reachable))
-        for part in (nodes, pods, policies):
+        strays = StrayController(pairing, pods.controller.enqueue)
+        for part in (nodes, pods, policies, lenders, strays):
             part.attach()
             tasks.create_task(part.controller.run(), name=part.controller.name)
+        tasks.create_task(nodes.reclaim.controller.run(), name=nodes.reclaim.controller.name)
+        clock = watch_clock(pairing.clock, lambda: _look_again(pairing, nodes, policies, lenders))
+        tasks.create_task(clock, name=f"clock of {self._name}")
         tasks.create_task(leases.run(), name=f"leases of {self._name}")
         tasks.create_task(BindingReporter(pairing).run(), name=f"report of {self._name}")
         self._given.tell(SyncerState(True, f"synchronising with kube-system uid {pairing.physical.uid}"))
@@ -230,3 +238,14 @@ class Session:
 
 def _credentials(secret: Json | None) -> object:
     return (secret.get("data") or {}).get(names.KUBECONFIG_KEY) if secret else None
+
+
+def _look_again(
+    pairing: Pairing, nodes: NodeController, policies: PolicyController, lenders: LenderPolicyController
+) -> None:
+    """Decide everything anew that depends on the time."""
+    nodes.enqueue_all()
+    for entry in pairing.virtual.policies.store.entries():
+        policies.controller.enqueue(entry.key.name)
+    for entry in pairing.physical.lender.entries():
+        lenders.controller.enqueue(entry.key.name)

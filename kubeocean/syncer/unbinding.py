@@ -12,6 +12,7 @@ side alone and says in an Event what may be left in the physical cluster.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -20,9 +21,10 @@ from kubeocean.api import names
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.virtual import BY_CLUSTER, BY_NODE, VirtualCluster
+from kubeocean.domain.lenderstatus import diff_withdrawal
 from kubeocean.domain.naming import label_value
 from kubeocean.domain.ownership import Owner, is_ours
-from kubeocean.kube.errors import NotFound
+from kubeocean.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import (
     Json,
@@ -65,6 +67,7 @@ async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
     await _remove_leftovers(pairing.physical, PODS)
     await _remove_leftovers(pairing.physical, SECRETS)
     await release_policies(pairing.virtual, pairing.binding_name)
+    await _withdraw_statuses(pairing)
     await release_namespace(pairing.physical.calls, pairing.physical.mount_namespace, pairing.owner)
     await release_priority_class(pairing.physical.calls)
     await drop_finalizer(pairing.virtual, pairing.binding_name)
@@ -94,6 +97,22 @@ async def release_policies(virtual: VirtualCluster, binding_name: str) -> None:
     for policy in (entry.object() for entry in virtual.policies.store.entries()):
         if (policy.get("spec") or {}).get("cluster") == binding_name:
             await drop_policy_finalizer(virtual, policy)
+
+
+async def _withdraw_statuses(pairing: Pairing) -> None:
+    """Take what this binding said out of the lender's policies, as far as he lets us; nobody waits for it for ever."""
+    calls, borrower = pairing.physical.calls, pairing.as_borrower()
+    try:
+        while said := [
+            (name_of(policy), patch) for policy in (await calls.list(RESOURCELEASINGPOLICIES)).items
+            if (patch := diff_withdrawal(policy, borrower))
+        ]:
+            for name, patch in said:
+                with suppress(Conflict):  # another borrower was quicker; look again
+                    await calls.patch(RESOURCELEASINGPOLICIES, name, "", patch, subresource="status")
+    except ApiError as error:
+        say = log.debug if isinstance(error, NotFound | Forbidden) else log.warning
+        say("lender's policies left as they are", binding=pairing.binding_name, error=str(error))
 
 
 async def drop_policy_finalizer(virtual: VirtualCluster, policy: Json) -> None:

@@ -1,6 +1,8 @@
 """Who wrote what: the audit log of a sandbox's cluster, which holds every write that its API server answered."""
 
+import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,3 +75,14 @@ def _read(line: bytes) -> Write | None:
         namespace=about.get("namespace", ""), name=about.get("name", ""),
         code=(entry.get("responseStatus") or {}).get("code", 0), at=parse_time(entry["requestReceivedTimestamp"]),
     )
+
+
+async def until_quiet(*logs: AuditLog, during: float = 4.0, within: float = 30.0) -> None:
+    """Return once we have written nothing but Leases for `during` seconds."""
+    quiet_since, seen, give_up = time.monotonic(), -1, time.monotonic() + within
+    while time.monotonic() - quiet_since < during:
+        written = [write for log in logs for write in log.ours() if not write.is_lease]
+        if len(written) != seen:
+            quiet_since, seen = time.monotonic(), len(written)
+        assert time.monotonic() < give_up, f"never quiet; at last: {', '.join(map(str, written[-5:]))}"
+        await asyncio.sleep(0.2)

@@ -18,10 +18,10 @@ class Program:
 
     def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
         self.log = log
-        self.health = f"127.0.0.1:{free_port()}"
+        self.health, self.metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self._argv = [
-            str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--metrics-bind-address=0",
-            f"--health-probe-bind-address={self.health}", "--log-format=json",
+            str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
+            f"--metrics-bind-address={self.metrics}", f"--health-probe-bind-address={self.health}",
         ]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
-from kubeocean.kube.meta import Json, is_deleting, name_of, resource_version_of, uid_of
-from kubeocean.kube.resources import DEPLOYMENTS, NODES, PODS
+from kubeocean.kube.meta import Json, finalizers_of, is_deleting, name_of, resource_version_of, uid_of
+from kubeocean.kube.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import (
     Federation,
@@ -29,6 +29,19 @@ def lender(sandbox: Sandbox, manager: Program) -> Iterator[Lender]:
 
 async def select(federation: Federation, lender: Lender, selector: Json) -> None:
     await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"nodeSelector": selector}})
+
+
+async def test_a_binding_that_is_ready_says_what_it_reached(federation: Federation, lender: Lender) -> None:
+    binding = await federation.virtual.get(CLUSTERBINDINGS, lender.binding)
+    status = binding["status"]
+    said = {each["type"]: each["status"] for each in status["conditions"]}
+    assert (said["Ready"], said["Connected"], said["SyncerReady"]) == ("True", "True", "True")
+    assert status["phase"] == "Ready"
+    assert not status.get("lastError")
+    assert status["observedGeneration"] == binding["metadata"]["generation"]
+    assert status["kubernetesVersion"].startswith("v1.")
+    assert status["physicalClusterUID"] == uid_of(await federation.physical[0].get(NAMESPACES, "kube-system"))
+    assert set(finalizers_of(binding)) == {"kubeocean.io/clusterbinding-manager", "kubeocean.io/clusterbinding-syncer"}
 
 
 async def test_a_narrower_selector_takes_back_what_it_no_longer_selects_and_nothing_else(

@@ -30,7 +30,8 @@ class LeaseKeeper:
 
     def __init__(self, pairing: Pairing) -> None:
         self._pairing = pairing
-        self._due: dict[str, float] = {}  # vnode -> monotonic time of the next renewal
+        # By uid, so that a vnode made anew is due at once; monotonic time of the next renewal.
+        self._due: dict[str, float] = {}
         self._lease_uids: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -42,12 +43,12 @@ class LeaseKeeper:
 
     async def _renew_due(self, now: float) -> None:
         due = []
-        nodes = {name_of(node): node for node in self._pairing.own_vnodes() if not is_deleting(node)}
-        for name, node in nodes.items():
-            if self._due.get(name, 0.0) <= now:
-                self._due[name] = now + RENEW_EVERY
+        nodes = {uid_of(node): node for node in self._pairing.own_vnodes() if not is_deleting(node)}
+        for uid, node in nodes.items():
+            if self._due.get(uid, 0.0) <= now:
+                self._due[uid] = now + RENEW_EVERY
                 due.append(node)
-        self._due = {name: when for name, when in self._due.items() if name in nodes}
+        self._due = {uid: when for uid, when in self._due.items() if uid in nodes}
         for start in range(0, len(due), 16):
             await asyncio.gather(*(self._renew(node) for node in due[start : start + 16]))
 
@@ -58,7 +59,7 @@ class LeaseKeeper:
         except NotLeading:
             raise
         except KubeError as error:
-            self._due[name] = 0.0  # again at the next tick
+            self._due[uid_of(node)] = 0.0  # again at the next tick
             self._lease_uids.pop(name, None)  # whatever we believed about the Lease may be wrong
             log.warning("lease not renewed", vnode=name, error=str(error))
 

@@ -5,6 +5,9 @@ Flow: a physical node, its foreign Pods, a policy, the binding, the virtual node
 leased, `domain.vnode` what the Node should then look like -> at most one patch of the Node and one of its status, or the
 creation, or one step of the removal.
 
+What becomes of the node's Pods when a window shuts or a limit shrinks is decided in `domain.takeback` and carried out by
+`reclaim`; this pass writes what the node shows of it.
+
 Removal: cordon and taint (nothing new comes), drain through the Eviction API (budgets are honoured until the policy's
 timeout is over), then delete. A node that is leased again before the end simply loses taint and cordon. A virtual node that
 somebody deletes behind our back is let go and made anew.
@@ -14,18 +17,18 @@ A physical node that is missing from the cache is asked for live before its virt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
 
 from kubeocean.clusters.physical import BY_NODE
-from kubeocean.clusters.podsummary import PhysicalPod
-from kubeocean.domain.leasing import Lease, LeaseFacts, assess, policy_details
+from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
+from kubeocean.domain.leasing import Lease, LeaseFacts, assess
 from kubeocean.domain.naming import vnode_name
-from kubeocean.domain.policies import Policy
-from kubeocean.domain.reclaim import closed_at
+from kubeocean.domain.reclaim import note_instant
 from kubeocean.domain.requests import sum_requests
+from kubeocean.domain.takeback import Situation
 from kubeocean.domain.vnode import (
     VnodeFacts,
     build_vnode,
@@ -38,28 +41,32 @@ from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import NotFound
-from kubeocean.kube.meta import Json, ObjectKey, format_time, is_deleting, name_of, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, name_of, uid_of
 from kubeocean.kube.resources import NODES
 from kubeocean.kube.store import Entry
-from kubeocean.syncer.bottomup.draining import Drain
+from kubeocean.syncer.bottomup.draining import Drain, drained_since
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.marks import mark_leased, unmark
+from kubeocean.syncer.bottomup.policywatch import PolicyWatch
 from kubeocean.syncer.bottomup.ports import choose_port
+from kubeocean.syncer.bottomup.reclaim import Reclaim
 from kubeocean.syncer.pairing import Pairing
 
 DRAIN_POLL = 1.0  # seconds between looks at a node that is being drained
+OVERHANG_POLL = 5.0  # seconds after which a Pod that came or went is held against what is leased
 
 log = structlog.get_logger(__name__)
 
 
 class NodeController:
-    """Keeps the virtual nodes of one binding. `on_lease` is told the policies whose nodes or amounts have changed."""
+    """Keeps the virtual nodes of one binding. Each `on_lease` is told what was decided, before and after it changed."""
 
-    def __init__(self, pairing: Pairing, leases: LeaseKeeper, on_lease: Callable[[str], None]) -> None:
+    def __init__(self, pairing: Pairing, leases: LeaseKeeper, *on_lease: Callable[[Lease], None]) -> None:
         self.pairing = pairing
         self.controller: Controller[str] = Controller(f"nodes-{pairing.binding_name}", self.reconcile, workers=8)
         self._leases, self._on_lease = leases, on_lease
-        self._drain = Drain(pairing)
+        self.reclaim = Reclaim(pairing)
+        self._drain = Drain(pairing, self.reclaim.pods, self.reclaim.evictor)
 
     # --- what wakes us ---------------------------------------------------------------------------------------------
     def attach(self) -> None:
@@ -67,7 +74,8 @@ class NodeController:
         self.pairing.listen(self.pairing.physical.nodes, self._physical_node_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
-        self.pairing.listen(self.pairing.virtual.policies, self._policy_changed)
+        self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        PolicyWatch(self.pairing, self.controller.enqueue).attach()
 
     def enqueue_all(self) -> None:
         """Look at every node again: the binding changed, or the cluster went out of or back into reach."""
@@ -91,13 +99,19 @@ class NodeController:
             for node, _ in filter(None, (before, after)):
                 self.controller.enqueue(node)
 
-    def _policy_changed(self, old: Entry[Policy] | None, new: Entry[Policy] | None) -> None:
-        concerned = [entry.summary for entry in (old, new) if entry and entry.summary.cluster == self.pairing.binding_name]
-        if old and new and old.summary == new.summary:
-            return  # its status or metadata only
-        for entry in self.pairing.physical.nodes.store.entries():
-            if any(policy.selects(entry.object()) for policy in concerned):
-                self.controller.enqueue(entry.key.name)
+    def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
+        entry = new or old
+        vnode = self.pairing.virtual.nodes.store.object(ObjectKey("", entry.summary.node)) if entry else None
+        node = self.pairing.physical_node_behind(vnode) if vnode else None
+        if entry is None or vnode is None or node is None:
+            return
+        if self.reclaim.waits_for_pods(node):
+            self.controller.enqueue(node)
+        else:
+            # The scheduler never overbooks a node; but it may have looked at one whose lease shrank at that moment.
+            self.controller.queue.add_after(node, OVERHANG_POLL)
+        if new and old and not old.summary.node:
+            self.reclaim.welcome(node, vnode, new.key)
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, name: str) -> Result:
@@ -119,8 +133,9 @@ class NodeController:
             await unmark(pairing, physical)
             return await self._remove(existing, physical, lease) if existing else Result()
         self._remember(name, lease)
-        await self._keep(physical, existing, lease)
-        return Result(_seconds_until(lease.revisit_at, pairing.clock()))
+        situation = self.reclaim.stand(name, existing, lease)
+        await self._keep(physical, existing, situation)
+        return Result(_seconds_until((lease.revisit_at, situation.revisit_at), pairing.clock()))
 
     def _lease_facts(self, name: str, physical: Json, existing: Json | None) -> LeaseFacts:
         pairing = self.pairing
@@ -128,7 +143,7 @@ class NodeController:
         return LeaseFacts(
             physical=physical, existing=existing, binding_name=pairing.binding_name, binding=pairing.spec,
             policies=[entry.summary for entry in pairing.virtual.policies.store.entries()], foreign=sum_requests(foreign),
-            now=pairing.clock(), time_zone=pairing.options.time_zone,
+            now=pairing.clock(), time_zone=pairing.options.time_zone, lender=pairing.physical.lender.view,
         )
 
     def _remember(self, name: str, lease: Lease | None) -> None:
@@ -138,19 +153,20 @@ class NodeController:
             return
         if lease is None:
             self.pairing.leases.pop(name, None)
+            self.reclaim.forget(name)
         else:
             self.pairing.leases[name] = lease
         for known in filter(None, (before, lease)):
-            for policy in filter(None, (known.choice.winner, *known.choice.losers)):
-                self._on_lease(policy.name)
+            for tell in self._on_lease:
+                tell(known)
 
     # --- keeping ---------------------------------------------------------------------------------------------------
-    async def _keep(self, physical: Json, existing: Json | None, lease: Lease) -> None:
-        pairing, name = self.pairing, name_of(physical)
+    async def _keep(self, physical: Json, existing: Json | None, situation: Situation) -> None:
+        pairing, name, lease = self.pairing, name_of(physical), situation.lease
         if existing is not None and is_deleting(existing):
             await self._release(existing, name)  # deleted behind our back: its going brings us back to make it anew
             return
-        desired = build_vnode(self._vnode_facts(physical, existing, lease, deleting=False))
+        desired = build_vnode(self._vnode_facts(physical, existing, lease, situation))
         if existing is None:
             written = await pairing.virtual.calls.create(NODES, desired)
             pairing.events.event(written, "Normal", "Leased", lease.decision.message)
@@ -158,23 +174,26 @@ class NodeController:
             self.controller.freshness.expect(name, pairing.virtual.nodes, written)
         else:
             await self._write(existing, desired, name)
-        if lease.choice.winner:
-            await mark_leased(pairing, physical, lease.choice.winner.name)
+        self.reclaim.follow(name, existing, situation)
+        if leased_under := lease.choice.winner or lease.lender.winner:
+            await mark_leased(pairing, physical, leased_under.name)
 
-    def _vnode_facts(self, physical: Json, existing: Json | None, lease: Lease, *, deleting: bool) -> VnodeFacts:
-        pairing, remembered = self.pairing, lease.remembered
-        closing = lease.closing.text
-        if deleting:
-            # The drain's own clock: noted on the node, so that a change of leader does not start it anew.
-            closing = format_time(closed_at(existing) or pairing.clock())
+    def _vnode_facts(
+        self, physical: Json, existing: Json | None, lease: Lease, situation: Situation | None
+    ) -> VnodeFacts:
+        """Return what the virtual node is built from; without `situation` it is on its way out."""
+        pairing, remembered, of_lender = self.pairing, lease.remembered, lease.lender_remembered
+        # The drain has a clock of its own, noted on the node too, so that a change of leader does not start it anew.
+        closing = situation.closing.text if situation else note_instant(drained_since(existing) or pairing.clock())
         return VnodeFacts(
             physical=physical, existing=existing, binding_name=pairing.binding_name, spec=pairing.spec,
-            capacity=lease.capacity.resources, policy_name=remembered.name if remembered else "",
-            policy_details=policy_details(remembered.name, remembered.spec.resource_limits) if remembered else "",
-            window_open=lease.window.open, force_reclaim_now=lease.closing.force_now,
-            unreachable=not pairing.physical.reachability.reachable, deleting=deleting,
+            capacity=lease.capacity.resources, policy_name=lease.policies_applied, policy_details=lease.policy_details,
+            window_open=lease.window.open, force_reclaim_now=situation is not None and situation.forced,
+            unreachable=not pairing.physical.reachability.reachable, deleting=situation is None,
             proxier_address=pairing.options.vnode_address, port=choose_port(pairing, name_of(physical), existing),
             last_valid_policy=remembered.text() if remembered else "", closed_at=closing,
+            last_valid_lender_policy=of_lender.text() if of_lender else "",
+            conditions=situation.conditions if situation else (),
         )
 
     async def _write(self, existing: Json, desired: Json, name: str) -> None:
@@ -211,7 +230,7 @@ class NodeController:
         name = physical_name_of(existing)
         if not is_deleting(existing):
             if physical is not None and lease is not None:
-                await self._write(existing, build_vnode(self._vnode_facts(physical, existing, lease, deleting=True)), name)
+                await self._write(existing, build_vnode(self._vnode_facts(physical, existing, lease, None)), name)
             else:
                 await self._drain.cordon(existing)
         if await self._drain.step(existing, lease):
@@ -247,5 +266,7 @@ def _taken_by(entry: Entry[PhysicalPod] | None) -> tuple[str, object] | None:
     return entry.summary.node, entry.summary.requests
 
 
-def _seconds_until(moment: datetime | None, now: datetime) -> float | None:
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+def _seconds_until(moments: Iterable[datetime | None], now: datetime) -> float | None:
+    """Return the seconds until the first of `moments`, None when there is none."""
+    first = min((moment for moment in moments if moment), default=None)
+    return None if first is None else max(0.0, (first - now).total_seconds())

@@ -5,13 +5,18 @@ the pass sums up what was decided (`Pairing.leases`) -> one status patch, if it 
 foreign Pod, so changes are gathered for a second first.
 
 A policy carries our finalizer while its binding lives: when it is deleted, its nodes are looked at again before it goes.
+
+The lender's policies have their own controller (`lenderpolicies`); how a policy fares is gathered here for both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kubeocean.api import names
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
-from kubeocean.domain.policies import Policy
+from kubeocean.domain.leasing import Lease
+from kubeocean.domain.policies import Choice, Policy
 from kubeocean.domain.policystatus import PolicyFacts, diff_policy_status, sum_leased
 from kubeocean.domain.windows import state
 from kubeocean.kube.controller import Controller, Result
@@ -35,9 +40,10 @@ class PolicyController:
         """Listen to the policies; those known already are queued as well."""
         self._pairing.listen(self._pairing.virtual.policies, self._policy_changed)
 
-    def enqueue(self, policy: str) -> None:
-        """Look at `policy` soon: what was decided about one of its nodes has changed."""
-        self.controller.queue.add_after(policy, GATHER)
+    def lease_changed(self, lease: Lease) -> None:
+        """Look soon at the policies that this was decided by: it is news, or no longer true."""
+        for policy in lease.choice.heard:
+            self.controller.queue.add_after(policy.name, GATHER)
 
     def _policy_changed(self, _: Entry[Policy] | None, new: Entry[Policy] | None) -> None:
         if new and new.summary.cluster == self._pairing.binding_name:
@@ -54,28 +60,11 @@ class PolicyController:
         if names.POLICY_FINALIZER not in finalizers_of(obj):
             await self._hold(obj)
             return Result()
-        facts = self._facts(policy, obj)
+        facts = gather_facts(self._pairing, policy, obj, own=lambda lease: lease.choice, other=lambda lease: lease.lender)
         if patch := diff_policy_status(facts):
             written = await self._pairing.virtual.calls.patch(RESOURCELEASINGPOLICIES, name, "", patch, subresource="status")
             self.controller.freshness.expect(name, self._pairing.virtual.policies, written)
-        change = facts.window.revisit_at if facts.window else None
-        return Result(max(0.0, (change - self._pairing.clock()).total_seconds()) if change else None)
-
-    def _facts(self, policy: Policy, obj: Json) -> PolicyFacts:
-        pairing = self._pairing
-        leases = pairing.leases.values()
-        won = [lease for lease in leases if lease.choice.winner and lease.choice.winner.name == policy.name]
-        overshadowed_by = tuple(
-            lease.choice.winner.name for lease in leases
-            if lease.choice.winner and any(loser.name == policy.name for loser in lease.choice.losers)
-        )
-        zone = (policy.spec.time_zone if policy.spec else None) or pairing.spec.time_zone or pairing.options.time_zone
-        return PolicyFacts(
-            obj=obj, policy=policy, binding_exists=True,
-            window=state(policy.spec.time_windows, zone, pairing.clock()) if policy.spec else None,
-            won=len(won), overshadowed_by=overshadowed_by, leased=sum_leased(lease.capacity.resources for lease in won),
-            now=pairing.clock(),
-        )
+        return Result(seconds_until_change(facts))
 
     async def _hold(self, obj: Json) -> None:
         patch = {"metadata": {
@@ -96,3 +85,30 @@ class PolicyController:
         except NotFound:
             return
         self.controller.freshness.expect(name_of(obj), self._pairing.virtual.policies, written)
+
+
+def gather_facts(
+    pairing: Pairing, policy: Policy, obj: Json, *, own: Callable[[Lease], Choice], other: Callable[[Lease], Choice]
+) -> PolicyFacts:
+    """Return how a policy fares with this binding; `own` and `other` pick its side's choice out of a lease, and not its."""
+    won, overshadowed_by, beside = [], [], []
+    for lease in pairing.leases.values():
+        winner = own(lease).winner
+        if winner and winner.name == policy.name:
+            won.append(lease)
+            beside += [together.name for together in (other(lease).winner,) if together]
+        elif winner and any(loser.name == policy.name for loser in own(lease).losers):
+            overshadowed_by.append(winner.name)
+    zone = (policy.spec.time_zone if policy.spec else None) or pairing.spec.time_zone or pairing.options.time_zone
+    return PolicyFacts(
+        obj=obj, policy=policy, binding_exists=True,
+        window=state(policy.spec.time_windows, zone, pairing.clock()) if policy.spec else None, won=len(won),
+        overshadowed_by=tuple(overshadowed_by), leased=sum_leased(lease.capacity.resources for lease in won),
+        now=pairing.clock(), binding_name=pairing.binding_name, beside=tuple(beside),
+    )
+
+
+def seconds_until_change(facts: PolicyFacts) -> float | None:
+    """Return in how many seconds time alone changes what the status says, None for never."""
+    change = facts.window.revisit_at if facts.window else None
+    return max(0.0, (change - facts.now).total_seconds()) if change else None

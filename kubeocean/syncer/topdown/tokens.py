@@ -79,9 +79,9 @@ async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> str:
     return str(answer["status"]["token"])
 
 
-async def remove_token_secret(pairing: Pairing, entry: Entry[TokenSecretHead]) -> None:
-    """Remove one token Secret, by its uid; one that is gone already is no error."""
+async def remove_token_secret(pairing: Pairing, entry: Entry[TokenSecretHead]) -> Json | None:
+    """Remove one token Secret, by its uid, and return the server's answer; None when it was gone already."""
     try:
-        await pairing.physical.calls.delete(SECRETS, entry.key.name, entry.key.namespace, uid=entry.uid)
+        return await pairing.physical.calls.delete(SECRETS, entry.key.name, entry.key.namespace, uid=entry.uid)
     except NotFound:
-        return
+        return None

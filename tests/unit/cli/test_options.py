@@ -57,3 +57,36 @@ def test_the_printed_rbac_can_be_applied() -> None:
     result = CliRunner().invoke(app, ["rbac", "--mount-namespace", "team-a"])
     assert result.exit_code == 0
     assert "kind: ClusterRoleBinding" in result.output
+
+
+MISTYPED = {
+    "an unknown flag": (["--nonsense"], "--nonsense"),
+    "an unknown zone": (["--time-zone=Mars/Phobos"], "--time-zone: unknown time zone 'Mars/Phobos': write an IANA name"),
+    "a name for the DNS": (["--virtual-dns=dns.local"], "--virtual-dns: 'dns.local' is no IP address; write one such as"),
+    "no vnode address": (["--vnode-address="], "--vnode-address: '' is no IP address"),
+    "a URL as API server": (["--virtual-api-server=https://x"], "--virtual-api-server: 'https://x' is no address; write HOST"),
+    "no number as port": (["--virtual-api-server=x:y"], "--virtual-api-server: 'x:y' is no address; write HOST or HOST:PORT"),
+    "port 0": (["--virtual-api-server=x:0"], "--virtual-api-server: 'x:0' is no address"),
+    "a negative rate": (["--physical-client-qps=-1"], "--physical-client-qps: Input should be greater than or equal to 0"),
+    "no rate": (["--kube-client-qps=abc"], "--kube-client-qps"),
+    "a lease of no length": (["--leader-election-lease-duration=0s"], "--leader-election-lease-duration: Input should be"),
+    "a maybe": (["--leader-elect=maybe"], "--leader-elect"),
+    "an unknown launcher": (["--launcher=kubernetes"], "--launcher"),
+    "an unknown level": (["--log-level=loud"], "--log-level"),
+    "no address": (["--health-probe-bind-address=foo", "--kubeconfig=/nonexistent"], "--health-probe-bind-address: 'foo'"),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTYPED)
+def test_a_mistyped_flag_is_named_and_ends_the_program(sentence: str) -> None:
+    flags, said = MISTYPED[sentence]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["manager", *flags])
+    assert result.exit_code in (1, 2)
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_rbac_for_a_name_that_no_namespace_has_is_refused() -> None:
+    result = CliRunner().invoke(app, ["rbac", "--mount-namespace", "Not_Valid"])
+    assert result.exit_code == 2
+    assert "lower-case letters" in result.output

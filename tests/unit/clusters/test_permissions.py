@@ -1,4 +1,10 @@
-from kubeocean.clusters.permissions import PHYSICAL_RULES, VIRTUAL_RULES, build_physical_rbac
+from typing import cast
+
+from kubeocean.clusters.permissions import INSTALL_RULES, PHYSICAL_RULES, VIRTUAL_RULES, find_missing
+from kubeocean.clusters.rbac import build_rules
+from kubeocean.kube.client import Client
+from kubeocean.kube.meta import Json
+from kubeocean.kube.resources import Resource
 
 
 def test_a_lender_grants_secrets_and_pod_writes_in_the_mount_namespace_only() -> None:
@@ -8,16 +14,29 @@ def test_a_lender_grants_secrets_and_pod_writes_in_the_mount_namespace_only() ->
 
 
 def test_nothing_is_asked_for_with_a_wildcard() -> None:
-    for rule in (*PHYSICAL_RULES, *(rule for rules in VIRTUAL_RULES.values() for rule in rules)):
+    for rule in (*PHYSICAL_RULES, *INSTALL_RULES, *(rule for rules in VIRTUAL_RULES.values() for rule in rules)):
         assert "*" not in (rule.group, rule.resource, *rule.verbs)
         assert rule.why
 
 
-def test_the_printed_rbac_binds_the_user_to_a_cluster_role_and_a_role() -> None:
-    objects = {obj["kind"]: obj for obj in build_physical_rbac(user="alice", mount_namespace="team-a")}
-    assert set(objects) == {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
-    assert objects["Role"]["metadata"]["namespace"] == "team-a"
-    assert objects["RoleBinding"]["subjects"][0]["name"] == "alice"
-    granted = {(rule["resources"][0], verb) for rule in objects["ClusterRole"]["rules"] for verb in rule["verbs"]}
-    assert ("pods", "create") not in granted
-    assert ("secrets", "get") not in granted
+class Reviewer:
+    """Answers every SelfSubjectAccessReview with no, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: set[tuple[str, str]] = set()
+
+    async def create(self, resource: Resource, review: Json) -> Json:
+        attributes = review["spec"]["resourceAttributes"]
+        self.asked.add((attributes["verb"], attributes["resource"]))
+        return {"status": {"allowed": False}}
+
+
+async def test_what_is_optional_is_granted_but_not_missed() -> None:
+    reviewer = Reviewer()
+    missing = await find_missing(cast(Client, reviewer), "team-a")
+    assert "patch nodes" in missing
+    optional = {rule.resource for rule in PHYSICAL_RULES if rule.optional}
+    assert optional == {"resourceleasingpolicies", "resourceleasingpolicies/status"}
+    assert not any(resource in optional for _, resource in reviewer.asked)
+    granted = {resource for rule in build_rules(PHYSICAL_RULES) for resource in rule["resources"]}
+    assert optional <= granted

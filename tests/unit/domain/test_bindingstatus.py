@@ -116,3 +116,29 @@ def test_the_first_binding_with_a_cluster_id_is_never_harmed() -> None:
     other = binding("m", cluster_id="other", created="2025-01-01T00:00:00Z")
     assert find_duplicate(first, [second, other, first]) == ""
     assert find_duplicate(second, [second, other, first]) == "z"
+
+
+def test_a_ready_binding_whose_syncer_is_started_again_is_no_news() -> None:
+    ready = BindingFacts(binding(), connection=WELL, syncer=RUNNING)
+    patch = diff_status(ready, decide_binding(ready), NOON)
+    assert patch is not None
+    facts = BindingFacts(apply_merge(binding(), patch), connection=WELL, syncer=SyncerState(False, "the syncer is starting"))
+    assert diff_status(facts, decide_binding(facts), NOON) is None
+    edited = BindingFacts(facts.binding | {"metadata": facts.binding["metadata"] | {"generation": 4}}, connection=WELL)
+    assert diff_status(edited, decide_binding(edited), NOON) is not None
+
+
+def test_of_two_equally_old_the_connected_one_is_the_first() -> None:
+    connected = binding("z-connected") | {"status": {"physicalClusterUID": "physical-uid"}}
+    newcomer = binding("a-newcomer")
+    assert find_duplicate(connected, [newcomer, connected]) == ""
+    assert find_duplicate(newcomer, [newcomer, connected]) == "z-connected"
+
+
+def test_a_syncer_that_gets_no_answer_is_believed_before_the_manager_has_looked_itself() -> None:
+    away = SyncerState(False, "the physical cluster does not answer", "ClusterUnreachable")
+    facts = BindingFacts(binding(), connection=WELL, syncer=away)
+    patch = diff_status(facts, decide_binding(facts), NOON)
+    assert patch is not None
+    (connected,) = [each for each in patch["status"]["conditions"] if each["type"] == "Connected"]
+    assert (connected["status"], connected["reason"]) == ("False", "ClusterUnreachable")

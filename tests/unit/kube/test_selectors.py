@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeocean.kube.meta import Json
-from kubeocean.kube.selectors import InvalidSelector, compile_label_selector, compile_node_selector, tolerates
+from kubeocean.kube.selectors import (
+    InvalidSelector,
+    compile_label_selector,
+    compile_node_selector,
+    tolerated_seconds,
+    tolerates,
+)
 
 
 def node(name: str = "n1", **labels: str) -> Json:
@@ -168,3 +174,23 @@ TOLERATIONS: dict[str, tuple[list[Json], Json, bool]] = {
 def test_tolerates(promise: str) -> None:
     tolerations, taint, tolerated = TOLERATIONS[promise]
     assert tolerates(tolerations, taint) is tolerated
+
+
+NO_EXECUTE: Json = {"key": "lease", "value": "over", "effect": "NoExecute"}
+FOR_HOW_LONG: dict[str, tuple[list[Json], float]] = {
+    "who does not tolerate it may not stay at all": ([], 0),
+    "who tolerates another effect may not stay": ([{"operator": "Exists", "effect": "NoSchedule"}], 0),
+    "who tolerates it without limit may stay for ever": ([{"key": "lease", "operator": "Exists"}], float("inf")),
+    "who tolerates it for a while may stay that long": ([{"operator": "Exists", "tolerationSeconds": 30}], 30),
+    "a negative while is none": ([{"operator": "Exists", "tolerationSeconds": -1}], 0),
+    "of two that match the first counts": (
+        [{"operator": "Exists", "tolerationSeconds": 5}, {"operator": "Exists"}], 5),
+    "one that does not match counts for nothing": (
+        [{"key": "other", "operator": "Exists", "tolerationSeconds": 5}, {"operator": "Exists"}], float("inf")),
+}
+
+
+@pytest.mark.parametrize("promise", FOR_HOW_LONG)
+def test_tolerated_seconds(promise: str) -> None:
+    tolerations, expected = FOR_HOW_LONG[promise]
+    assert tolerated_seconds(tolerations, NO_EXECUTE) == expected

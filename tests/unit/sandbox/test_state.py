@@ -21,6 +21,7 @@ from kubeocean.sandbox.state import (
     is_locked,
     locked,
     read_record,
+    sandbox_names,
     taken_ports,
     write_record,
 )
@@ -47,6 +48,12 @@ def test_what_was_written_is_read_again(folder: Path) -> None:
     write_record(folder, remembered)
     assert read_record(folder) == remembered
     assert [path.name for path in folder.iterdir()] == ["sandbox.json"]
+
+
+def test_the_sandboxes_of_a_folder_are_found_by_their_records(folder: Path) -> None:
+    assert sandbox_names(folder.parent) == []
+    write_record(folder, record())
+    assert sandbox_names(folder.parent) == ["default"]
 
 
 def test_components_are_told_with_their_cluster() -> None:

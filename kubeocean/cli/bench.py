@@ -1,0 +1,135 @@
+"""`kubeocean bench`: what federating costs, in figures that another machine can be compared by."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kubeocean.bench.errors import BenchError
+from kubeocean.bench.flight import loop_factory
+from kubeocean.bench.report import print_report
+from kubeocean.bench.results import Report
+from kubeocean.bench.rig import RigSpec
+from kubeocean.bench.run import BurstSpec, measure_burst
+from kubeocean.bench.verdict import checks, compare, doubts
+from kubeocean.kube.errors import KubeError
+from kubeocean.kube.meta import Json
+from kubeocean.sandbox.assets import AssetsUnavailable
+from kubeocean.sandbox.progress import open_progress
+from kubeocean.sandbox.spec import InvalidSpec
+from kubeocean.sandbox.state import SandboxError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Benchmarks on a sandbox of their own.
+
+Absolute times belong to one machine at one moment. So every run measures its own yardsticks first, and what counts are
+ratios: *direct*, the same Pods sent straight to one API server, and *floor*, the writes no federation can avoid.
+""",
+)
+
+
+class Output(StrEnum):
+    """How the report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.callback()
+def bench() -> None:
+    """Keep `burst` a command of its own: there will be others."""
+
+
+@app.command()
+def burst(
+    pods: Annotated[int, typer.Option(help="How many Pods are created at once.", min=1)] = 500,
+    nodes: Annotated[int, typer.Option(help="How many nodes KWOK plays, in all physical clusters together.", min=1)] = 50,
+    clusters: Annotated[int, typer.Option(help="How many physical clusters there are.", min=1)] = 2,
+    token: Annotated[
+        bool | None,
+        typer.Option("--token/--no-token", help="With the ServiceAccount token that most Pods have, or without; else both."),
+    ] = None,
+    direct_scheduling: Annotated[bool, typer.Option(help="The bindings' spec.directScheduling.")] = True,
+    quiet_seconds: Annotated[float, typer.Option(help="How long ten Pods a second come; 0: leave that out.", min=0)] = 20.0,
+    profile: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Profile the manager during the bursts (cProfile, CPU time) into this file."),
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the sandbox running.")] = False,
+    sandbox: Annotated[str, typer.Option(help="Use this running sandbox; --nodes and --clusters are what it has.")] = "",
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KUBEOCEAN_SANDBOX_ROOT", show_default="$XDG_STATE_HOME/kubeocean/sandboxes",
+            help="Folder of all sandboxes.",
+        ),
+    ] = None,
+) -> None:
+    """Measure a burst of Pods: direct, floor and federated, in one run.
+
+    Then a quiet time for latencies, and from the API servers' audit logs who wrote how often. Takes some minutes; the exit
+    code is 0 whenever there are figures, good or bad.
+
+    Example:  kubeocean bench burst --pods 500 --nodes 50 --no-token
+    """
+    spec = BurstSpec(
+        pods=pods, tokens=(False, True) if token is None else (token,), direct_scheduling=direct_scheduling,
+        quiet_seconds=quiet_seconds, profile=profile.absolute() if profile else None,
+        rig=RigSpec(clusters=clusters, nodes=nodes, reuse=sandbox, keep=keep, root=root),
+    )
+    with _plain_errors(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        report = runner.run(_measure(spec))
+    if output is Output.JSON:
+        typer.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
+    else:
+        print_report(report, Console(width=None if sys.stdout.isatty() else 140))
+
+
+async def _measure(spec: BurstSpec) -> Report:
+    task = asyncio.current_task()
+    assert task is not None, "runs in a loop"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # cleans up as after Ctrl-C
+    with open_progress(sys.stderr) as progress:
+        return await measure_burst(spec, progress)
+
+
+def as_json(report: Report) -> Json:
+    """Return every figure, with what follows from them."""
+    pods = report.setting.pods
+    variants = [
+        asdict(variant) | {
+            "ratios": asdict(compare(variant)),
+            "checks": [
+                asdict(check) | {"keeps_now": check.keeps_now, "keeps_final": check.keeps_final}
+                for check in checks(variant, pods)
+            ],
+        }
+        for variant in report.variants
+    ]
+    return asdict(report) | {"variants": variants, "doubts": doubts(report)}
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what a user can do something about into one clear line and exit code 1."""
+    try:
+        yield
+    except (BenchError, SandboxError, AssetsUnavailable, InvalidSpec, KubeError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None

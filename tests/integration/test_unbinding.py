@@ -1,0 +1,147 @@
+"""Leaving: nothing of us stays on either side, a dead cluster makes it wait and say why, and Force lets go."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.kube.client import Client
+from kubeocean.kube.meta import Json, is_deleting, name_of, uid_of
+from kubeocean.kube.resources import DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.sandbox.sandbox import Sandbox
+from tests.integration.federation import (
+    Federation,
+    Lender,
+    build_pod,
+    build_pod_spec,
+    discard,
+    eventually,
+    find,
+    is_running,
+    steadily,
+)
+from tests.integration.gate import Gate
+from tests.integration.scan import find_traces
+
+
+async def traces(client: Client, lender: Lender) -> dict[str, str]:
+    """Return what speaks of Kubeocean, but for what this test itself put there."""
+    found = await find_traces(client, "kubeocean", lender.cluster_id, lender.binding, lender.mount_namespace)
+    mine = {f"secrets default/{lender.secret}"}
+    return {name: places for name, places in found.items() if name not in mine and "sandbox" not in places}
+
+
+def deployment(namespace: str, lender: Lender) -> Json:
+    labels = {"app": "web"}
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "replicas": 4, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": build_pod_spec(lender, tolerations=[])},
+        },
+    }
+
+
+async def test_unbinding_leaves_nothing_on_either_side(federation: Federation, namespace: str) -> None:
+    pool = await federation.pool(nodes=2)
+    lender = Lender("none", "none-at-all", "none-at-all", "none", pool)  # words that nothing holds
+    before = [await traces(client, lender) for client in (federation.virtual, federation.physical[0])]
+    lender = await federation.bind(pool, disableNodeDefaultTaint=True)
+    policy = await federation.policy(lender, resourceLimits=[{"resource": "cpu", "percent": 90}])
+    await federation.vnodes(lender)
+    await federation.virtual.create(DEPLOYMENTS, deployment(namespace, lender))
+    await federation.virtual.create(PODS, build_pod("bare", namespace, lender, tolerations=[]))
+    root: Json = {"securityContext": {"privileged": True}}
+    containers = [{"name": "main", "image": "busybox", **root}]
+    await federation.virtual.create(PODS, build_pod("refused", namespace, lender, tolerations=[], containers=containers))
+
+    async def five_run() -> bool:
+        pods = (await federation.virtual.list(PODS, namespace)).items
+        assert sum(map(is_running, pods)) == 5, [pod["status"] for pod in pods if not is_running(pod)]
+        return True
+
+    await eventually(five_run, within=20, what="five Pods run")
+    assert f"pods {lender.mount_namespace}/" in str(await traces(federation.physical[0], lender)), "the scan is blind"
+    await federation.unbind(lender)
+
+    async def clean() -> bool:
+        for client, known in zip((federation.virtual, federation.physical[0]), before, strict=True):
+            found = await traces(client, lender)
+            # The policy names the binding and stays: it is its author's.
+            left = {name: found[name] for name in found.keys() - known.keys() - {f"resourceleasingpolicies {policy}"}}
+            assert not left, f"left: {left}"
+        return True
+
+    await eventually(clean, within=30, what="no trace")  # the mountNamespace takes its time
+    found = await find(federation.virtual, PODS, "bare", namespace)
+    assert found is None, "an evicted bare Pod is gone"
+
+
+async def test_a_mount_namespace_that_was_the_lenders_stays_with_what_is_his(
+    federation: Federation, namespace: str
+) -> None:
+    client, name = federation.physical[0], f"lenders-{namespace}"
+    made = await client.create(NAMESPACES, {
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": "lender"}},
+    })
+    federation.made.physical.append((0, NAMESPACES, name, ""))
+    lender = await federation.lend(mountNamespace=name)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "his", "namespace": name}}
+    await client.create(SECRETS, secret)
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    await federation.running(namespace, "web")
+    await federation.unbind(lender)
+    after = await client.get(NAMESPACES, name)
+    assert uid_of(after) == uid_of(made)
+    assert not is_deleting(after)
+    assert "kubeocean" not in str({key: after["metadata"].get(key) for key in ("labels", "annotations", "finalizers")})
+    assert await find(client, SECRETS, "his", name)
+    assert (await client.list(PODS, name)).items == []
+
+
+@pytest.fixture
+async def gate(sandbox: Sandbox) -> AsyncIterator[Gate]:
+    async with Gate(sandbox.physical[1]) as gate:
+        yield gate
+
+
+async def test_a_binding_whose_cluster_is_gone_waits_and_says_why_until_force_releases_it(
+    federation: Federation, namespace: str, gate: Gate
+) -> None:
+    pool = await federation.pool(cluster=1)
+    lender = await federation.bind(pool, kubeconfig=gate.kubeconfig())
+    await federation.policy(lender)
+    await federation.vnodes(lender)
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (vpod,) = await federation.running(namespace, "web")
+    await gate.close()
+    try:
+        await discard(federation.virtual, CLUSTERBINDINGS, lender.binding)
+
+        async def told() -> bool:
+            binding = await federation.virtual.get(CLUSTERBINDINGS, lender.binding)
+            status = binding["status"]
+            said = " ".join([status.get("lastError", ""), *(each["message"] for each in status["conditions"])])
+            assert "waits" in said or "cannot be reached" in said or "does not answer" in said or "refused" in said, said
+            assert "Force" in said, f"the way out is not named: {said}"
+            return True
+
+        await eventually(told, within=30, what="the binding says why it stays")
+
+        async def still_there() -> bool:
+            return await find(federation.virtual, CLUSTERBINDINGS, lender.binding) is not None
+
+        await steadily(still_there, during=2, what="the binding waits")
+        await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"deletionPolicy": "Force"}})
+        await federation.unbind(lender, within=30)
+        assert await find(federation.virtual, NODES, lender.vnode()) is None, "virtual node"
+        assert await find(federation.virtual, PODS, "web", namespace) is None, "virtual Pod"
+        events = (await federation.virtual.list(EVENTS, "default")).items
+        left = [event for event in events if event["involvedObject"]["name"] == lender.binding]
+        assert any(event["reason"] == "LeftBehind" and lender.mount_namespace in event["message"] for event in left)
+        assert await federation.twin(lender, vpod) is not None, "released, not cleaned"
+    finally:
+        await gate.open()
+        for pod in (await federation.physical[1].list(PODS, lender.mount_namespace)).items:
+            await discard(federation.physical[1], PODS, name_of(pod), lender.mount_namespace)
+        await discard(federation.physical[1], NAMESPACES, lender.mount_namespace)

@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from kubeocean.clusters.rbac import build_physical_rbac
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_the_printed_rbac_binds_the_user_to_a_cluster_role_and_a_role() -> None:
+    objects = {obj["kind"]: obj for obj in build_physical_rbac(user="alice", mount_namespace="team-a")}
+    assert set(objects) == {"Namespace", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    assert objects["Namespace"]["metadata"]["name"] == objects["Role"]["metadata"]["namespace"] == "team-a"
+    assert objects["RoleBinding"]["subjects"][0]["name"] == "alice"
+    granted = {(rule["resources"][0], verb) for rule in objects["ClusterRole"]["rules"] for verb in rule["verbs"]}
+    assert ("pods", "create") not in granted
+    assert ("secrets", "get") not in granted
+
+
+def test_no_namespace_and_no_foreign_priority_class_can_be_deleted_with_it() -> None:
+    for obj in build_physical_rbac(user="alice", mount_namespace="team-a"):
+        for rule in obj.get("rules", []):
+            assert not ("namespaces" in rule["resources"] and {"create", "delete"} & {*rule["verbs"]})
+            if "delete" in rule["verbs"] and obj["kind"] == "ClusterRole":
+                assert rule["resourceNames"] == ["kubeocean-default"]
+
+
+def test_granting_a_second_borrower_takes_nothing_from_the_first() -> None:
+    def named(user: str, namespace: str) -> dict[tuple[str, str, str], object]:
+        objects = build_physical_rbac(user=user, mount_namespace=namespace)
+        return {(obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj for obj in objects}
+
+    first, second = named("alice", "team-a"), named("bob", "team-b")
+    for key in first.keys() & second.keys():
+        assert first[key] == second[key]
+
+
+def run(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "hack" / script, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_config_rbac_is_what_the_tables_say() -> None:
+    verified = run("verify-rbac")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_a_stale_file_is_told_with_a_diff(tmp_path: Path) -> None:
+    assert run("update-rbac", tmp_path).returncode == 0
+    stale = tmp_path / "borrower.yaml"
+    stale.write_text(stale.read_text().replace("- nodes", "- '*'"))
+    verified = run("verify-rbac", tmp_path)
+    assert verified.returncode == 1
+    assert "+  - nodes" in verified.stdout
+    assert "run hack/update-rbac" in verified.stderr

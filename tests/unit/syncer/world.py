@@ -1,0 +1,266 @@
+"""Both clusters of a pairing in memory: writes come back through the informers, as they would through a watch.
+
+    world = World()                                    # one leased node, "node-1", under policy "rlp"
+    world.policy(timeWindows=[...])                    # create or edit the policy
+    async with world.leading() as leader: ...          # the node controllers of one process; at its end it is as if killed
+    world.vnode, world.events, world.writes            # what there is to see
+
+Time is the running loop's (`looptime`); the wall clock shows `World.start` plus that plus `world.stepped`.
+"""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from kubeocean.api.binding import ClusterBindingSpec, SecretReference
+from kubeocean.api.resources import RESOURCELEASINGPOLICIES
+from kubeocean.clusters.physical import PhysicalCluster
+from kubeocean.clusters.virtual import VirtualCluster
+from kubeocean.domain.lender import Standing
+from kubeocean.domain.ownership import Owner
+from kubeocean.kube.client import Client, PatchType
+from kubeocean.kube.config import ServerConfig
+from kubeocean.kube.errors import Conflict, NotFound, TooManyRequests
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.informer import Informer
+from kubeocean.kube.meta import Json, ObjectKey, format_time, key_of
+from kubeocean.kube.patch import apply_merge
+from kubeocean.kube.resources import NODES, PODS, Resource
+from kubeocean.syncer.bottomup.clockwatch import watch_clock
+from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.bottomup.nodes import NodeController
+from kubeocean.syncer.pairing import Pairing, SyncerOptions
+
+WATCH_DELAY = 0.005  # seconds from a write to its event
+SPEC = ClusterBindingSpec(cluster_id="edge", secret_ref=SecretReference(name="s", namespace="n"), mount_namespace="mount")
+
+
+class Server:
+    """An API server as far as our passes use one: uid, resourceVersion and finalizers count. Stands in for a Client."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self.objects: dict[tuple[str, ObjectKey], Json] = {}
+        self.informers: dict[str, Informer[Any]] = {}
+        self.writes: list[str] = []
+        self.blocked: set[str] = set()  # names of Pods that a disruption budget holds back
+        self.evictions: list[tuple[float, str]] = []  # loop time, name: as asked, granted or not
+        self.grace = 0.0  # seconds a Pod takes to go
+        self.changed = asyncio.Event()
+        self._now, self._version = now, 0
+
+    def serve(self, resource: Resource, informer: Informer[Any]) -> None:
+        """Let an informer watch a resource."""
+        self.informers[resource.plural] = informer
+
+    def put(self, resource: Resource, obj: Json) -> Json:
+        """Store an object as the server would, and tell who watches."""
+        self._version += 1
+        key = key_of(obj)
+        before = self.objects.get((resource.plural, key))
+        metadata = {
+            "uid": f"uid-{resource.plural}-{key.name}", "creationTimestamp": format_time(self._now()), **obj["metadata"],
+            "resourceVersion": str(self._version),
+        }
+        stored = {"apiVersion": resource.api_version, "kind": resource.kind, **copy.deepcopy(obj), "metadata": metadata}
+        if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and resource != PODS:
+            return self.remove(resource, key)
+        self.objects[resource.plural, key] = stored
+        if before is None or before != stored:
+            self._tell(resource, stored, gone=False)
+        return copy.deepcopy(stored)
+
+    def remove(self, resource: Resource, key: ObjectKey) -> Json:
+        self._version += 1
+        gone = self.objects.pop((resource.plural, key))
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        self._tell(resource, gone, gone=True)
+        return gone
+
+    def _tell(self, resource: Resource, obj: Json, *, gone: bool) -> None:
+        self.changed.set()
+        if informer := self.informers.get(resource.plural):
+            act, event = informer.delete if gone else informer.put, copy.deepcopy(obj)
+            asyncio.get_running_loop().call_later(WATCH_DELAY, act, event)
+
+    def find(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        found = self.objects.get((resource.plural, ObjectKey(namespace, name)))
+        if found is None:
+            raise NotFound(f"no {name}", status=404, reason="NotFound", details={"name": name})
+        return found
+
+    # --- what a Client does ------------------------------------------------------------------------------------------
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        return copy.deepcopy(self.find(resource, name, namespace))
+
+    async def create(self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "") -> Json:
+        if subresource == "eviction":
+            return await self._evict(obj)
+        self.writes.append(f"create {resource.plural}")
+        return self.put(resource, obj)
+
+    async def _evict(self, eviction: Json) -> Json:
+        key = key_of(eviction)
+        self.evictions.append((asyncio.get_running_loop().time(), key.name))
+        pod = self.find(PODS, key.name, key.namespace)
+        assert eviction["deleteOptions"]["preconditions"]["uid"] == pod["metadata"]["uid"]
+        if key.name in self.blocked:
+            raise TooManyRequests("its budget says no", status=429, details={"causes": [{"reason": "DisruptionBudget"}]})
+        await self.delete(PODS, key.name, key.namespace, uid=pod["metadata"]["uid"])
+        return {"kind": "Status", "status": "Success"}
+
+    async def patch(
+        self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
+        subresource: str = "",
+    ) -> Json:
+        self.writes.append(f"patch {'/'.join(filter(None, (resource.plural, subresource)))}")
+        found = self.find(resource, name, namespace)
+        for precondition in ("uid", "resourceVersion"):
+            wanted = (patch.get("metadata") or {}).get(precondition)
+            if wanted is not None and wanted != found["metadata"][precondition]:
+                raise Conflict(f"{precondition} of {name}", status=409, reason="Conflict")
+        conditions = (patch.get("status") or {}).get("conditions") if kind is PatchType.STRATEGIC else None
+        merged = apply_merge(found, patch)
+        if conditions is not None:
+            by_type = {each["type"]: each for each in (found.get("status") or {}).get("conditions") or ()}
+            by_type |= {each["type"]: {**by_type.get(each["type"], {}), **each} for each in conditions}
+            merged["status"] = {**merged["status"], "conditions": list(by_type.values())}
+        for directive in (merged.get("status") or {}).get("addresses") or ():
+            directive.pop("$patch", None)
+        if addresses := (merged.get("status") or {}).get("addresses"):
+            merged["status"] = {**merged["status"], "addresses": [each for each in addresses if each]}
+        return self.put(resource, merged)
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str, grace_seconds: int | None = None
+    ) -> Json:
+        self.writes.append(f"delete {resource.plural}")
+        found = self.find(resource, name, namespace)
+        if found["metadata"]["uid"] != uid:
+            raise Conflict(f"uid of {name}", status=409)
+        if found["metadata"].get("deletionTimestamp"):
+            return copy.deepcopy(found)
+        if resource == PODS:
+            asyncio.get_running_loop().call_later(self.grace, self._gone, ObjectKey(namespace, name))
+        return self.put(resource, apply_merge(found, {"metadata": {"deletionTimestamp": format_time(self._now())}}))
+
+    def _gone(self, key: ObjectKey) -> None:
+        if ("pods", key) in self.objects:
+            self.remove(PODS, key)
+
+
+class World:
+    """A virtual and a physical cluster with one node, and the wall clock."""
+
+    start = datetime(2026, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)  # a Thursday
+
+    def __init__(self) -> None:
+        self.stepped = timedelta()
+        self.events: list[tuple[str, str, str]] = []  # kind of the object, its name, reason
+        self.virtual_server, self.physical_server = Server(self.now), Server(self.now)
+        self._virtual = self._open_virtual()
+        self._physical = self._open_physical()
+        self.add_node("node-1")
+        self.policy()
+
+    def now(self) -> datetime:
+        """Return what the wall clock shows."""
+        return self.start + self.stepped + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def _open_virtual(self) -> VirtualCluster:
+        cluster = VirtualCluster(ServerConfig("https://virtual.invalid"), user_agent="test")
+        cluster.uid, cluster.calls = "virtual-uid", cast(Client, self.virtual_server)
+        self.virtual_server.serve(NODES, cluster.nodes)
+        self.virtual_server.serve(PODS, cluster.pods)
+        self.virtual_server.serve(RESOURCELEASINGPOLICIES, cluster.policies)
+        return cluster
+
+    def _open_physical(self) -> PhysicalCluster:
+        cluster = PhysicalCluster(
+            ServerConfig("https://physical.invalid"), binding="lender", owner=Owner("virtual-uid", "edge"),
+            mount_namespace="mount", user_agent="test",
+        )
+        cluster.calls, cluster.lender.standing = cast(Client, self.physical_server), Standing.ABSENT
+        self.physical_server.serve(NODES, cluster.nodes)
+        self.physical_server.serve(PODS, cluster.pods)
+        return cluster
+
+    # --- what others do ----------------------------------------------------------------------------------------------
+    def add_node(self, name: str, cpu: str = "8") -> None:
+        self.physical_server.put(NODES, {
+            "metadata": {"name": name}, "spec": {}, "status": {"allocatable": {"cpu": cpu, "pods": "110"}, "conditions": []},
+        })
+
+    def policy(self, **spec: Any) -> None:
+        """Create policy `rlp` for the binding, or replace its spec."""
+        created = {"creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["policy.kubeocean.io/finalizer"]}
+        obj = {"metadata": {"name": "rlp", **created}, "spec": {"cluster": "lender", **spec}}
+        self.virtual_server.put(RESOURCELEASINGPOLICIES, obj)
+
+    def pod(self, name: str, *, node: str = "node-1", cpu: str = "1", **spec: Any) -> None:
+        """Create a Pod that is bound to a virtual node."""
+        container = {"name": "main", "resources": {"requests": {"cpu": cpu}}}
+        self.virtual_server.put(PODS, {
+            "metadata": {"name": name, "namespace": "ns"},
+            "spec": {"nodeName": f"vnode-edge-{node}", "containers": [container], **spec}, "status": {"phase": "Running"},
+        })
+
+    # --- what there is to see ----------------------------------------------------------------------------------------
+    @property
+    def writes(self) -> list[str]:
+        return self.virtual_server.writes
+
+    def vnode(self, node: str = "node-1") -> Json:
+        return self.virtual_server.find(NODES, f"vnode-edge-{node}")
+
+    def effects(self, node: str = "node-1") -> list[str]:
+        """Return the effects of the out-of-window taint."""
+        taints = self.vnode(node)["spec"].get("taints") or []
+        return [each["effect"] for each in taints if each["key"] == "kubeocean.io/out-of-time-windows"]
+
+    def condition(self, kind: str, node: str = "node-1") -> str:
+        """Return the status of a condition of a virtual node, "" when it has none."""
+        conditions = (self.vnode(node).get("status") or {}).get("conditions") or ()
+        return next((str(each["status"]) for each in conditions if each["type"] == kind), "")
+
+    def pods(self) -> list[str]:
+        """Return the names of the Pods that are there and were not asked to leave."""
+        found = (pod for (plural, _), pod in self.virtual_server.objects.items() if plural == "pods")
+        return sorted(pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"])
+
+    def reasons(self, kind: str) -> list[str]:
+        """Return the reasons of all Events on objects of a kind, in order."""
+        return [reason for regarding, _, reason in self.events if regarding == kind]
+
+    def heard_by(self, pod: str) -> list[str]:
+        return [reason for kind, name, reason in self.events if (kind, name) == ("Pod", pod)]
+
+    # --- the process -------------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[NodeController]:
+        """Run the node controllers until the end of the context; then they are gone, with all they had in memory."""
+        pairing = Pairing(
+            "lender", "binding-uid", SPEC, self._physical.owner, self._virtual, self._physical, cast(EventRecorder, self),
+            SyncerOptions(), clock=self.now,
+        )
+        nodes = NodeController(pairing, LeaseKeeper(pairing))
+        nodes.attach()
+        clock = watch_clock(self.now, nodes.enqueue_all, steady=asyncio.get_running_loop().time)
+        tasks = [asyncio.create_task(each) for each in (nodes.controller.run(), nodes.reclaim.controller.run(), clock)]
+        try:
+            await asyncio.sleep(0.1)
+            yield nodes
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            pairing.stop_listening()
+
+    def event(self, regarding: Json, kind: str, reason: str, message: str) -> None:
+        """Record an Event: the world is its own recorder."""
+        named = regarding.get("metadata", regarding)
+        assert kind in ("Normal", "Warning")
+        assert message
+        self.events.append((regarding["kind"], named["name"], reason))
