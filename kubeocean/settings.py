@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kubeocean.api import names
+from kubeocean.kube.clock import read_shift
 
 _NO_HOST = re.compile(r"[^A-Za-z0-9.\-]")  # what neither a DNS name nor an IPv4 address contains
 
@@ -42,6 +44,7 @@ class ProcessSettings(BaseModel):
     virtual_api_server: str = ""  # HOST[:PORT] as physical Pods reach it
     virtual_dns: str = ""
     time_zone: str = "UTC"
+    clock_file: Path | None = None  # for tests and trials only: see kube.clock
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] | None = None
 
@@ -53,6 +56,16 @@ class ProcessSettings(BaseModel):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"unknown time zone {zone!r}: write an IANA name such as Europe/Berlin") from error
         return zone
+
+    @field_validator("clock_file")
+    @classmethod
+    def _a_readable_clock(cls, file: Path | None) -> Path | None:
+        try:
+            if file:
+                read_shift(file)
+        except OSError as error:
+            raise ValueError(f"cannot read {file}: {error.strerror}") from error
+        return file
 
     @field_validator("vnode_address", "virtual_dns")
     @classmethod
@@ -109,5 +122,8 @@ class SyncerSettings(ProcessSettings):
 
 
 def process_identity() -> str:
-    """Return a name no other process has: the Pod's or host's name, and this process's number."""
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}"
+    """Return a name no other process has, another one at every call: the Pod's or host's name, and something random.
+
+    Process numbers alone repeat: in containers that share a host's name, and after a restart.
+    """
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"

@@ -55,6 +55,7 @@ POLICY_DETAILS_ANNOTATION: Final = "kubeocean.io/policy-details"
 CLOSED_AT_ANNOTATION: Final = "kubeocean.io/closed-at"
 LAST_VALID_POLICY_ANNOTATION: Final = "kubeocean.io/last-valid-policy"  # JSON {name, spec}: in force while it is invalid
 LAST_VALID_LENDER_POLICY_ANNOTATION: Final = "kubeocean.io/last-valid-lender-policy"  # the same of the lender's side
+MIRRORED_CONDITIONS_ANNOTATION: Final = "kubeocean.io/mirrored-conditions"  # types, with commas; not the kubelet's own
 POLICY_APPLIED_LABEL: Final = "kubeocean.io/policy-applied"  # on the physical node while it is leased
 POLICY_APPLIED_BY_ANNOTATION: Final = "kubeocean.io/policy-applied-by"  # beside it: the owner who may remove it
 SKIPPED_INSTANCE_TYPES: Final = frozenset({"external", "vnode", "eklet"})

@@ -85,6 +85,10 @@ VirtualDns = Annotated[str, typer.Option(
 TimeZone = Annotated[str, typer.Option(
     envvar="KUBEOCEAN_TIME_ZONE", help="IANA zone of policies and bindings that name none.",
 )]
+ClockFile = Annotated[Path | None, typer.Option(
+    hidden=True,  # no variable either: nobody may come to a wrong clock by accident
+    help="For tests and trials only: a file with the number of seconds that the clock of leases is ahead of the real one.",
+)]
 Level = Annotated[LogLevel, typer.Option(rich_help_panel=_LOG, help="What is logged at least.")]
 Format = Annotated[LogFormat | None, typer.Option(rich_help_panel=_LOG, help="Left out: console on a terminal, else json.")]
 
@@ -112,7 +116,7 @@ def process_flags(
     virtual_client_qps: VirtualQps = None, virtual_client_burst: VirtualBurst = None,
     physical_client_qps: PhysicalQps = None, physical_client_burst: PhysicalBurst = None,
     vnode_address: VnodeAddress = "127.0.0.1", virtual_api_server: VirtualApiServer = "", virtual_dns: VirtualDns = "",
-    time_zone: TimeZone = "UTC", log_level: Level = LogLevel.INFO, log_format: Format = None,
+    time_zone: TimeZone = "UTC", clock_file: ClockFile = None, log_level: Level = LogLevel.INFO, log_format: Format = None,
 ) -> dict[str, Any]:
     """Return the fields of ProcessSettings that these flags mean; what was left out is left to the model."""
     fields = locals()

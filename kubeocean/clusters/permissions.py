@@ -12,6 +12,7 @@ import asyncio
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.clusters.virtual import INTRANET_API_SERVICE, INTRANET_DNS_SERVICE
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS
@@ -46,6 +47,7 @@ PHYSICAL_RULES: tuple[Rule, ...] = (
     Rule("", "namespaces", ("patch",), "claim the mountNamespace, give it back", mounted=True),
     Rule("", "pods", ("create", "patch", "delete"), "run the twins", mounted=True),
     Rule("", "secrets", ("get", "list", "watch", "create", "patch", "delete"), "hold the twins' tokens", mounted=True),
+    Rule("storage.k8s.io", "csinodes", ("list", "watch"), "tell our scheduler how many volumes a node takes", optional=True),
     # The lender's own policies: he may have none, nor their kind. What he does not let us read, he cannot have honoured.
     Rule(
         "cloud.tencent.com", "resourceleasingpolicies", ("get", "list", "watch"), "honour the lender's own policies",
@@ -74,11 +76,20 @@ VIRTUAL_SYNCER_RULES: tuple[Rule, ...] = (
     Rule("", "nodes", ("get", "list", "watch", "create", "patch", "delete"), "keep virtual nodes"),
     Rule("", "nodes/status", ("patch",), "mirror node status"),
     Rule("", "pods", ("get", "list", "watch", "patch", "delete"), "follow Pods bound to virtual nodes"),
+    Rule("", "pods", ("create",), f"mark host ports as taken, in namespace {names.PLACEHOLDER_NAMESPACE}"),
+    Rule("", "namespaces", ("create",), "make that namespace"),
+    Rule("", "namespaces", ("delete",), "remove it when nobody needs it", only=names.PLACEHOLDER_NAMESPACE),
+    Rule(
+        "storage.k8s.io", "csinodes", ("list", "watch", "create", "patch", "delete"),
+        "tell the scheduler how many volumes a virtual node takes",
+    ),
     Rule("", "pods/status", ("patch",), "mirror Pod status"),
     Rule("", "pods/eviction", ("create",), "drain a virtual node before it goes"),
     Rule("", "serviceaccounts/token", ("create",), "mint the token a Pod would get"),
-    Rule("", "configmaps", ("get", "list", "watch"), "copy kube-root-ca.crt beside the token"),
-    Rule("", "services", ("get", "list", "watch"), "find the intranet addresses of API server and DNS"),
+    # The authorizer lets `only` hold for a list or watch that selects this very name.
+    Rule("", "configmaps", ("list", "watch"), "copy it beside the token", only=names.ROOT_CA_CONFIGMAP),
+    Rule("", "services", ("list", "watch"), "find the intranet address of the API server", only=INTRANET_API_SERVICE[1]),
+    Rule("", "services", ("list", "watch"), "find the intranet address of the DNS", only=INTRANET_DNS_SERVICE[1]),
     Rule("coordination.k8s.io", "leases", ("get", "create", "update", "patch", "delete"), "heartbeats of virtual nodes"),
 )
 

@@ -2,7 +2,8 @@
 
 `open_physical_cluster` turns a kubeconfig into a connection whose identity is known: nothing is written before the uid of
 the physical kube-system namespace has been compared with the one the binding was first connected to. New credentials mean
-a new connection, so the comparison is made again at every reload.
+a new connection, so the comparison is made again at every reload; and also before a cluster that missed a probe counts as
+answering: what comes back under the old address may be another one. Until then nothing is sent that changes anything.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 
 from kubeocean.api import names
 from kubeocean.clusters.health import Reachability
+from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.lender import LenderPolicies
 from kubeocean.clusters.podsummary import PhysicalPod, summarise_physical_pod, trim_foreign_pod
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig, config_from_kubeconfig, guard_kubeconfig
-from kubeocean.kube.errors import ConfigError, KubeError
+from kubeocean.kube.errors import ConfigError, Unreachable
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of
+from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
-IDENTITY_GOOD_FOR = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,6 @@ class TokenSecretHead:
 
     virtual: ObjectKey
     uid: str
-
-
-class ClusterIdentityChanged(KubeError):
-    """The credentials lead to another cluster than before: nothing may be written there."""
 
 
 class PhysicalCluster:
@@ -51,56 +47,58 @@ class PhysicalCluster:
     ) -> None:
         self.owner, self.mount_namespace = owner, mount_namespace
         self.name = binding
-        self.uid = ""
-        self._identity_until = 0.0  # monotonic
-        self.calls = Client(config, cluster=binding, user_agent=user_agent, qps=qps, burst=burst, guard=guard)
+        self.calls = Client(config, cluster=binding, user_agent=user_agent, qps=qps, burst=burst, guard=self._may_write)
+        self._guard = guard
         self.watches = Client(config, cluster=binding, user_agent=user_agent)
+        self.identity = Identity(self.calls)
         self.reachability = Reachability()
         self.nodes: Informer[None] = Informer(self.watches, NODES, summarise=_nothing, name=f"{binding}-nodes")
+        self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name=f"{binding}-csinodes")
         self.pods: Informer[PhysicalPod] = Informer(
             self.watches, PODS, transform=lambda pod: trim_foreign_pod(pod, owner),
             summarise=lambda pod: summarise_physical_pod(pod, owner),
             indexers={BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, keep_raw=True, name=f"{binding}-pods",
         )
-        self.token_secrets: Informer[TokenSecretHead] = Informer(
-            self.watches, SECRETS, namespace=mount_namespace,
-            label_selector=f"{names.SERVICE_ACCOUNT_TOKEN_LABEL}=true,{names.OWNER_LABEL}={owner.label}",
+        self.token_secrets = self._watch_token_secrets()
+        self.lender = LenderPolicies(self.watches, name=binding, confirm_identity=self.identity.confirm)
+
+    def _watch_token_secrets(self) -> Informer[TokenSecretHead]:
+        return Informer(
+            self.watches, SECRETS, namespace=self.mount_namespace,
+            label_selector=f"{names.SERVICE_ACCOUNT_TOKEN_LABEL}=true,{names.OWNER_LABEL}={self.owner.label}",
             transform=_without_data, summarise=_token_secret_head,
-            indexers={BY_VIRTUAL: lambda _, head: (str(head.virtual),)}, name=f"{binding}-token-secrets",
+            indexers={BY_VIRTUAL: lambda _, head: (str(head.virtual),)}, name=f"{self.name}-token-secrets",
         )
 
-        self.lender = LenderPolicies(self.watches, name=binding, confirm_identity=self.confirm_identity)
+    def serve_namespace(self, name: str) -> None:
+        """Have another mountNamespace than the one given at first; only before `run`."""
+        self.mount_namespace = name
+        self.token_secrets = self._watch_token_secrets()
 
-    async def identify(self) -> str:
-        """Return the uid of this cluster's kube-system namespace: what makes it this cluster and no other."""
-        return uid_of(await self.calls.get(NAMESPACES, "kube-system"))
-
-    async def confirm_identity(self) -> None:
-        """Prove that this is still the cluster we connected to; asked before absence there is taken for a fact.
-
-        Raises ClusterIdentityChanged when it is another one. An answer is good for a few seconds.
-        """
-        if self._identity_until > monotonic():
-            return
-        uid = await self.identify()
-        if uid != self.uid:
-            raise ClusterIdentityChanged(f"kube-system has uid {uid}, it was {self.uid}; nothing is written", cluster=self.name)
-        self._identity_until = monotonic() + IDENTITY_GOOD_FOR
+    def _may_write(self) -> None:
+        if self._guard:
+            self._guard()
+        if not self.reachability.reachable:
+            raise Unreachable("not sent: the cluster does not answer, and which one will is not known", cluster=self.name)
 
     async def probe(self) -> None:
-        """Ask for a sign of life; raises KubeError when there is none."""
+        """Ask for a sign of life; raises KubeError when there is none, ClusterIdentityChanged when another cluster answers."""
         await self.watches.raw("GET", "/readyz", deadline=2.0)
+        if self.reachability.missed_a_probe:
+            self.identity.doubt()
+            await self.identity.confirm()
 
     async def run(self) -> None:
         """Run informers and probes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for informer in (self.nodes, self.pods, self.token_secrets):
+            # CSINodes are nice to have: nobody waits for them, so a lender who does not let us read them is no trouble.
+            for informer in (self.nodes, self.pods, self.token_secrets, self.csi_nodes):
                 tasks.create_task(informer.run(), name=f"informer {informer.name}")
             tasks.create_task(self.lender.run(), name=f"lender's policies of {self.name}")
             tasks.create_task(self.reachability.run(self.probe, cluster=self.name), name=f"probe {self.name}")
 
     async def wait_synced(self) -> None:
-        """Return once every informer holds a full list, and it is known how we stand with the lender's own policies."""
+        """Return once every informer we cannot do without holds a full list, and the lender's policies are settled."""
         for informer in (self.nodes, self.pods, self.token_secrets):
             await informer.wait_synced()
         await self.lender.wait_settled()

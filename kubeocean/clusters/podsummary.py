@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.domain.hostports import HostPort, host_ports
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.requests import pod_requests
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of
@@ -34,13 +35,14 @@ class VirtualPod:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalPod:
-    """A Pod of a physical cluster: `virtual` names whose twin it is (ours only), `requests` is what a foreign one takes."""
+    """A Pod of a physical cluster. Of ours, `virtual` names whose twin it is; others take `requests` and `host_ports`."""
 
     node: str
     phase: str
     virtual: ObjectKey | None
     virtual_uid: str
     requests: Mapping[str, Quantity]
+    host_ports: tuple[HostPort, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -62,16 +64,17 @@ def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:
             annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
         )
         return PhysicalPod(node, phase, virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
-    return PhysicalPod(node, phase, None, "", pod_requests(pod))
+    return PhysicalPod(node, phase, None, "", pod_requests(pod), host_ports(pod))
 
 
 _CONTAINER_FIELDS = ("name", "resources", "restartPolicy")
+_PORT_FIELDS = ("containerPort", "hostPort", "hostIP", "protocol")
 _STATUS_FIELDS = ("phase", "resize", "conditions", "resources", "allocatedResources")
 _CONTAINER_STATUS_FIELDS = ("name", "resources", "allocatedResources", "state")
 
 
 def trim_foreign_pod(pod: Json, owner: Owner) -> Json:
-    """Return a twin of ours whole, and of anybody else's Pod only what leasing reads: its node, phase and requests."""
+    """Return a twin of ours whole, and of anybody else's Pod only what is read: node, phase, requests and host ports."""
     if is_ours(pod, owner):
         return pod
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
@@ -79,14 +82,22 @@ def trim_foreign_pod(pod: Json, owner: Owner) -> Json:
     for key in ("containerStatuses", "initContainerStatuses"):
         if statuses := status.get(key):
             trimmed_status[key] = [_pick(item, _CONTAINER_STATUS_FIELDS) for item in statuses]
-    trimmed_spec: Json = {
-        key: [_pick(container, _CONTAINER_FIELDS) for container in spec[key]]
+    trimmed_spec: Json = _pick(spec, ("nodeName", "overhead", "resources", "hostNetwork"))
+    trimmed_spec |= {
+        key: [_trim_container(container, host_network=bool(spec.get("hostNetwork"))) for container in spec[key]]
         for key in ("containers", "initContainers") if spec.get(key)
     }
-    trimmed_spec |= _pick(spec, ("nodeName", "overhead", "resources"))
     kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
     marks = {key: value for key, value in labels_of(pod).items() if key in (names.MANAGED_BY_LABEL, names.OWNER_LABEL)}
     return {"metadata": _pick(metadata, kept) | {"labels": marks}, "spec": trimmed_spec, "status": trimmed_status}
+
+
+def _trim_container(container: Json, *, host_network: bool) -> Json:
+    trimmed = _pick(container, _CONTAINER_FIELDS)
+    ports = [port for port in container.get("ports") or () if host_network or port.get("hostPort")]
+    if ports:
+        trimmed["ports"] = [_pick(port, _PORT_FIELDS) for port in ports]
+    return trimmed
 
 
 def _pick(source: Json, keys: tuple[str, ...]) -> Json:

@@ -12,14 +12,17 @@ from typing import Any
 
 from kubeocean.api import names
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
+from kubeocean.clusters.identity import Identity
+from kubeocean.clusters.kubeletports import KubeletPorts
 from kubeocean.clusters.podsummary import VirtualPod, summarise_virtual_pod
 from kubeocean.domain.policies import Policy, read_policy
+from kubeocean.domain.vnode import cluster_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import ConfigError, NotFound
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, labels_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SERVICES
+from kubeocean.kube.meta import Json
+from kubeocean.kube.resources import CONFIGMAPS, CSINODES, NODES, PODS, SERVICES
 
 BY_NODE, BY_CLUSTER = "node", "cluster"
 INTRANET_API_SERVICE = ("default", "kubernetes-intranet")
@@ -34,16 +37,18 @@ class VirtualCluster:
     ) -> None:
         self.calls = Client(config, cluster="virtual", user_agent=user_agent, qps=qps, burst=burst, guard=guard)
         self.watches = Client(config, cluster="virtual", user_agent=user_agent)
-        self.uid = ""
-        self.kubelet_ports: dict[str, int] = {}  # vnode -> port handed out by this process, seen in the cache or not yet
+        self.identity = Identity(self.calls)
+        self.kubelet_ports = KubeletPorts()
         self.bindings: Informer[None] = Informer(self.watches, CLUSTERBINDINGS, summarise=_nothing, name="clusterbindings")
         self.policies: Informer[Policy] = Informer(
             self.watches, RESOURCELEASINGPOLICIES, summarise=read_policy, name="resourceleasingpolicies"
         )
         self.nodes: Informer[str] = Informer(
-            self.watches, NODES, summarise=_cluster_of, indexers={BY_CLUSTER: lambda _, cluster: (cluster,) if cluster else ()},
+            self.watches, NODES, summarise=cluster_of, indexers={BY_CLUSTER: lambda _, cluster: (cluster,) if cluster else ()},
             name="virtual-nodes",
         )
+        self.nodes.add_handler(self.kubelet_ports.node_changed)
+        self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name="virtual-csinodes")
         self.pods: Informer[VirtualPod] = Informer(
             self.watches, PODS, summarise=summarise_virtual_pod, keep_raw=True,
             indexers={BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, name="virtual-pods",
@@ -60,12 +65,17 @@ class VirtualCluster:
             self.watches, SERVICES, namespace=namespace, field_selector=f"metadata.name={name}", summarise=_nothing, name=name
         )
 
+    @property
+    def uid(self) -> str:
+        """Return the uid by which physical clusters know this one; "" before `connect`."""
+        return self.identity.uid
+
     async def connect(self) -> None:
         """Learn which cluster this is: the uid of its kube-system namespace, which names us as owner elsewhere.
 
         Raises KubeError when the cluster does not answer as it should, ConfigError when it does not know our kinds.
         """
-        self.uid = uid_of(await self.calls.get(NAMESPACES, "kube-system"))
+        self.identity.uid = await self.identity.ask()
         for resource in (CLUSTERBINDINGS, RESOURCELEASINGPOLICIES):
             try:
                 await self.calls.list(resource)
@@ -84,27 +94,24 @@ class VirtualCluster:
 
     async def run(self, *, syncing: bool) -> None:
         """Run the informers until cancelled. Without `syncing` only bindings and policies are watched."""
+        unawaited: list[Informer[Any]] = [self.csi_nodes] if syncing else []  # whoever needs these waits for them himself
         async with asyncio.TaskGroup() as tasks:
-            for informer in self.informers(syncing=syncing):
+            for informer in (*self.informers(syncing=syncing), *unawaited):
                 tasks.create_task(informer.run(), name=f"informer {informer.name}")
 
     async def wait_synced(self, *, syncing: bool) -> None:
-        """Return once every informer that `run` started holds a full list."""
+        """Return once every informer that nothing works without holds a full list."""
         for informer in self.informers(syncing=syncing):
             await informer.wait_synced()
 
     def has_synced(self, *, syncing: bool) -> bool:
-        """Tell whether every informer that `run` started holds a full list."""
+        """Tell whether every informer that nothing works without holds a full list."""
         return all(informer.has_synced for informer in self.informers(syncing=syncing))
 
     async def close(self) -> None:
         """Close the connections."""
         await self.calls.close()
         await self.watches.close()
-
-
-def _cluster_of(node: Json) -> str:
-    return labels_of(node).get(names.PHYSICAL_CLUSTER_ID_LABEL, "")
 
 
 def _nothing(_: Json) -> None:

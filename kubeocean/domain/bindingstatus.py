@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kubeocean.kube.meta import Json, format_time, is_deleting, name_of, resource_version_of
+from kubeocean.api import names
+from kubeocean.kube.meta import Json, finalizers_of, format_time, is_deleting, name_of, resource_version_of
 
 PENDING, READY, FAILED = "Pending", "Ready", "Failed"
 INITIALIZING = "Initializing"
@@ -107,7 +108,9 @@ def _not_looked_yet(facts: BindingFacts) -> Verdict | None:
 def _not_connected(facts: BindingFacts) -> Verdict | None:
     connection = facts.connection
     if connection and connection.reason:
-        return Verdict(FAILED, connection.reason, connection.message, False)
+        # What a syncer held before needs one now, if only to keep new Pods away: see `syncer.bottomup.cutoff`.
+        held = names.BINDING_SYNCER_FINALIZER in finalizers_of(facts.binding)
+        return Verdict(FAILED, connection.reason, connection.message, held)
     return None
 
 

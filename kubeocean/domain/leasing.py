@@ -29,7 +29,7 @@ from kubeocean.api.names import (
     VIRTUAL_KUBELET_LABEL,
     VIRTUAL_KUBELET_VALUE,
 )
-from kubeocean.api.policy import ResourceLimit
+from kubeocean.api.policy import ResourceLeasingPolicySpec, ResourceLimit
 from kubeocean.domain.lender import LenderView, choose_lender_policy
 from kubeocean.domain.policies import Choice, Policy, Remembered, choose_policy, remembered_policy
 from kubeocean.domain.reclaim import Closing, closed_at, decide_closing
@@ -101,13 +101,13 @@ class Lease:
 
     @property
     def remembered(self) -> Remembered | None:
-        """Return what the virtual node should remember of the borrower's policy; None when there is nothing valid."""
-        return _to_remember(self.choice)
+        """Return what the virtual node should remember of the borrower's policy, None for nothing."""
+        return self.choice.memory
 
     @property
     def lender_remembered(self) -> Remembered | None:
         """Return the same of the lender's policy."""
-        return _to_remember(self.lender)
+        return self.lender.memory
 
     @property
     def policies_applied(self) -> str:
@@ -117,15 +117,11 @@ class Lease:
     @property
     def policy_details(self) -> str:
         """Return the annotation `policy-details`: what each of them asks, as `rlp(cpu=4/),lender:night(memory=/50%)`."""
-        return ",".join(policy_details(name, remembered.spec.resource_limits) for name, remembered in self._in_force())
+        return ",".join(policy_details(name, spec.resource_limits) for name, spec in self._in_force())
 
-    def _in_force(self) -> list[tuple[str, Remembered]]:
-        sides = (("", self.remembered), (LENDER_PREFIX, self.lender_remembered))
-        return [(f"{prefix}{remembered.name}", remembered) for prefix, remembered in sides if remembered]
-
-
-def _to_remember(choice: Choice) -> Remembered | None:
-    return Remembered(choice.winner.name, choice.spec) if choice.winner and choice.spec else None
+    def _in_force(self) -> list[tuple[str, ResourceLeasingPolicySpec]]:
+        sides = (("", self.choice), (LENDER_PREFIX, self.lender))
+        return [(f"{prefix}{choice.winner.name}", choice.spec) for prefix, choice in sides if choice.winner and choice.spec]
 
 
 def assess(facts: LeaseFacts) -> Lease:

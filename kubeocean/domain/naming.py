@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Container
+from functools import lru_cache
 from typing import Final
 
 _LONGEST: Final = 63
@@ -50,6 +51,7 @@ def vnode_name(cluster_id: str, node: str) -> str:
     return name if len(name) <= _LONGEST and _SUBDOMAIN.fullmatch(name) else _hashed(name, name)
 
 
+@lru_cache(maxsize=16384)  # asked several times in each pass over a Pod
 def physical_name(name: str, namespace: str) -> str:
     """Return the name in the mountNamespace of the twin of a Pod, ConfigMap, Secret or claim: DNS subdomain.
 

@@ -126,8 +126,15 @@ def build_claim_patch(namespace: Json, owner: Owner) -> Json:
 
 
 def build_release_patch(namespace: Json) -> Json:
-    """Return the merge patch that gives a claimed namespace back to the lender, without a trace."""
-    return _annotation_patch(namespace, None)
+    """Return the merge patch that gives a claimed namespace back to the lender, without a trace.
+
+    One that we made is his from now on: were the mark left on it, whoever claims it next would think that it may be removed.
+    """
+    patch = _annotation_patch(namespace, None)
+    if CREATED_BY_US_ANNOTATION in annotations_of(namespace):
+        patch["metadata"]["annotations"] |= {CREATED_BY_US_ANNOTATION: None, OWNER_ANNOTATION: None}
+        patch["metadata"]["labels"] = {MANAGED_BY_LABEL: None, OWNER_LABEL: None}
+    return patch
 
 
 def _annotation_patch(namespace: Json, claimant: str | None) -> Json:

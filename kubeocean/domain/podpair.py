@@ -32,9 +32,10 @@ from typing import Final
 
 from kubeocean.api import names
 from kubeocean.domain.eligibility import check_eligible
+from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, namespace_of, parse_time, uid_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, key_of, name_of, namespace_of, parse_time, uid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,8 @@ def _lost(facts: PodFacts) -> Decision | None:
 
 def _ineligible(facts: PodFacts) -> Decision | None:
     vpod, _ = _pair(facts)
+    if is_placeholder(key_of(vpod)):
+        return Nothing()  # our own; nobody asks why it does not run
     refusal = check_eligible(vpod, running_daemonsets=facts.running_daemonsets)
     return Refuse(refusal.reason, refusal.message) if refusal else None
 

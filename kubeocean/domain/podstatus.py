@@ -26,7 +26,7 @@ from typing import Final
 from kubeocean.api import names
 from kubeocean.domain.podconditions import Generations, diff_conditions
 from kubeocean.domain.refusal import Refusal
-from kubeocean.kube.meta import Json, annotations_of, format_time, name_of, namespace_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, finalizers_of, format_time, name_of, namespace_of, uid_of
 
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
 _PLAIN_FIELDS: Final = (  # scalars, and lists that the server replaces whole
@@ -96,6 +96,18 @@ def _diff_fields(mine: Json, theirs: Json) -> Json:
     return patch
 
 
+def build_ended_patch(vpod: Json) -> Json | None:
+    """Return the strategic merge patch that ends a Pod which is being deleted, before it is released; None when not needed.
+
+    Only a Pod that somebody's finalizer will keep afterwards needs it: Jobs with a podFailurePolicy wait for a terminal
+    phase (KEP-3939), which a Pod whose twin never ran would not reach by itself.
+    """
+    if not finalizers_of(vpod) or (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES:
+        return None
+    message = "the Pod was deleted, and nothing of it runs any more"
+    return {"metadata": {"uid": uid_of(vpod)}, "status": {"phase": "Failed", "reason": "Terminated", "message": message}}
+
+
 def build_lost_patch(vpod: Json, now: datetime) -> Json:
     """Return the strategic merge patch that ends a virtual Pod whose twin has vanished: Failed / PhysicalPodLost.
 
@@ -125,6 +137,21 @@ def _not_ready(status: Json, reason: str, at: str) -> list[Json]:
         {**dict.fromkeys(live.get(kind) or ()), **_condition(live.get(kind), kind, reason, message, at)}
         for kind in ("Ready", "ContainersReady")
     ]
+
+
+def build_unknown_patch(vpod: Json, since: datetime) -> Json | None:
+    """Return the strategic merge patch that takes a Pod out of service whose node is Unknown; None when it is not Ready anyhow.
+
+    What the virtual node controller does for nodes that it sees die itself (reason as in `NodeUnreachablePodReason`). Nothing
+    else is claimed: the containers may well run. `diff_pod_status` undoes it as soon as the twin is heard of again.
+    """
+    conditions = (vpod.get("status") or {}).get("conditions") or ()
+    live = next((item for item in conditions if item["type"] == "Ready"), None)
+    if live is None or live.get("status") != "True":
+        return None
+    message = f"node {vpod['spec'].get('nodeName')} cannot be asked: its physical cluster does not answer"
+    condition = _condition(live, "Ready", "NodeLost", message, format_time(since))
+    return {"metadata": {"uid": uid_of(vpod)}, "status": {"conditions": [{**dict.fromkeys(live), **condition}]}}
 
 
 def _runs(status: Json) -> bool:

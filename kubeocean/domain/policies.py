@@ -64,7 +64,8 @@ class Remembered:
 class Choice:
     """Who speaks for a node. `winner` None: nobody; `spec` None with a winner: it is invalid and none is remembered.
 
-    `losers` are the other policies that match, in their order. `reason` and `message` say how `spec` came about.
+    `losers` are the other policies that match, in their order. `reason` and `message` say how `spec` came about. `memory` is
+    what the virtual node shall remember: what is in force or, while nothing valid is, what was before; it may come back.
     """
 
     winner: Policy | None
@@ -72,6 +73,7 @@ class Choice:
     losers: tuple[Policy, ...]
     reason: str
     message: str
+    memory: Remembered | None = None
 
     @property
     def heard(self) -> tuple[Policy, ...]:
@@ -164,11 +166,12 @@ def choose_policy(
     winner, losers = matching[0], tuple(matching[1:])
     if winner.spec is None:
         message = f"policy {winner.name} is not valid: {describe(winner.problems)}"
-        return Choice(winner, None, losers, "PolicyInvalid", message)
+        return Choice(winner, None, losers, "PolicyInvalid", message, remembered)
+    memory = Remembered(winner.name, winner.spec)
     if winner.problems:
         message = f"the last valid version of policy {winner.name} stays in force: {describe(winner.problems)}"
-        return Choice(winner, winner.spec, losers, "LastValidPolicy", message)
-    return Choice(winner, winner.spec, losers, "Winning", f"policy {winner.name} is in force")
+        return Choice(winner, winner.spec, losers, "LastValidPolicy", message, memory)
+    return Choice(winner, winner.spec, losers, "Winning", f"policy {winner.name} is in force", memory)
 
 
 def describe(problems: Sequence[Problem]) -> str:

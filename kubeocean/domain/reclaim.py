@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from kubeocean.api.names import CLOSED_AT_ANNOTATION, OUT_OF_WINDOW_TAINT
+from kubeocean.api.names import CLOSED_AT_ANNOTATION, OUT_OF_WINDOW_TAINT, VNODE_DELETING_TAINT
 from kubeocean.domain.requests import FINISHED, Requests, pod_requests
 from kubeocean.domain.terms import ReclaimTerms
 from kubeocean.domain.vnode_diff import read_expected
@@ -32,13 +32,14 @@ from kubeocean.kube.meta import (
     Json,
     ObjectKey,
     annotations_of,
+    controller_of,
     format_micro_time,
     is_deleting,
     key_of,
     parse_time,
     uid_of,
 )
-from kubeocean.kube.selectors import tolerated_seconds
+from kubeocean.kube.selectors import tolerated_seconds, tolerates
 
 # The pace at which Pods of one node are asked to leave, so that a large node does not flood the API server.
 AT_ONCE = 10
@@ -47,6 +48,7 @@ PACE = timedelta(seconds=1)
 ASK_AGAIN = timedelta(seconds=2)
 
 NO_EXECUTE: Json = {"key": OUT_OF_WINDOW_TAINT, "value": "true", "effect": "NoExecute"}
+DELETING: Json = {"key": VNODE_DELETING_TAINT, "value": "true", "effect": "NoSchedule"}
 
 
 class Phase(StrEnum):
@@ -78,7 +80,8 @@ class NodePod:
     """A Pod bound to a virtual node, as far as taking the node back is concerned.
 
     `created` is RFC 3339 as the server writes it, so that text order is time order. `tolerates`: our NoExecute, for a while
-    at least. `leaving`: its deletion was asked for, by whomever.
+    at least. `leaving`: its deletion was asked for, by whomever. `comes_back`: a DaemonSet would make it anew on the spot,
+    as long as the Node exists, whatever we taint it with.
     """
 
     key: ObjectKey
@@ -89,6 +92,7 @@ class NodePod:
     leaving: bool
     finished: bool
     requests: Requests = field(default_factory=dict, hash=False)
+    comes_back: bool = False
 
     @property
     def must_go(self) -> bool:
@@ -191,6 +195,7 @@ def read_node_pod(pod: Json) -> NodePod:
         key_of(pod), uid_of(pod), spec.get("priority") or 0, pod["metadata"].get("creationTimestamp") or "",
         tolerates=tolerated_seconds(spec.get("tolerations") or (), NO_EXECUTE) > 0, leaving=is_deleting(pod),
         finished=(pod.get("status") or {}).get("phase") in FINISHED, requests=pod_requests(pod),
+        comes_back=(controller_of(pod) or {}).get("kind") == "DaemonSet" and tolerates(spec.get("tolerations") or (), DELETING),
     )
 
 

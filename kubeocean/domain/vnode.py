@@ -17,8 +17,8 @@ from datetime import datetime
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.domain import naming
-from kubeocean.domain.vnode_diff import Expected, cordoned_by_us
-from kubeocean.domain.vnode_status import build_vnode_status, internal_ip
+from kubeocean.domain.vnode_diff import Expected, cordoned_by_us, read_expected, shown_mirrored
+from kubeocean.domain.vnode_status import build_vnode_status, extra_conditions, internal_ip
 from kubeocean.domain.vnode_taints import build_vnode_taints
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
 
@@ -90,11 +90,20 @@ def build_vnode(facts: VnodeFacts) -> Json:
 
 def is_vnode_of(node: Json, cluster_id: str) -> bool:
     """Tell whether a Node is a virtual node of the binding with this clusterID: only then may it be changed."""
+    return cluster_of(node) == naming.label_value(cluster_id)
+
+
+def cluster_of(node: Json) -> str:
+    """Return the clusterID (as a label has it) of the binding whose virtual node this is, "" for any other Node.
+
+    What we noted counts as well as the labels: somebody may have taken those off, and they are to come back.
+    """
     labels = labels_of(node)
-    return (
-        labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY_VALUE
-        and labels.get(names.PHYSICAL_CLUSTER_ID_LABEL) == naming.label_value(cluster_id)
-    )
+    if labels.get(names.MANAGED_BY_LABEL) != names.MANAGED_BY_VALUE or not labels.get(names.PHYSICAL_CLUSTER_ID_LABEL):
+        noted = read_expected(node)
+        labels = noted.labels if noted else {}
+    managed = labels.get(names.MANAGED_BY_LABEL) == names.MANAGED_BY_VALUE
+    return labels.get(names.PHYSICAL_CLUSTER_ID_LABEL) or "" if managed else ""
 
 
 def physical_name_of(vnode: Json) -> str:
@@ -110,9 +119,14 @@ def physical_uid_of(vnode: Json) -> str:
 
 
 def port_of(vnode: Json) -> int:
-    """Return the port its kubelet endpoint has, 0 when it has none: it is kept across restarts."""
-    text = labels_of(vnode).get(names.PROXIER_PORT_LABEL) or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    """Return the port its kubelet endpoint has, 0 when it has none: it is kept across restarts.
+
+    What we noted counts, before what the label says: that anybody may have edited.
+    """
+    noted = read_expected(vnode)
+    text = (noted.labels if noted else labels_of(vnode)).get(names.PROXIER_PORT_LABEL) or ""
+    port = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    return port if port <= 65535 else 0
 
 
 def _labels(facts: VnodeFacts, name: str) -> dict[str, str]:
@@ -155,8 +169,18 @@ def _annotations(facts: VnodeFacts) -> dict[str, str]:
     notes = {
         names.LAST_VALID_POLICY_ANNOTATION: facts.last_valid_policy, names.CLOSED_AT_ANNOTATION: facts.closed_at,
         names.LAST_VALID_LENDER_POLICY_ANNOTATION: facts.last_valid_lender_policy,
+        names.MIRRORED_CONDITIONS_ANNOTATION: _mirrored_conditions(facts),
     }
     return annotations | {key: value for key, value in notes.items() if value}
+
+
+def _mirrored_conditions(facts: VnodeFacts) -> str:
+    """Return which conditions are there because of us, "" for none beyond those every kubelet reports (they never go).
+
+    What is no longer wanted stays noted until it is seen to be gone, or a crash before its removal would leave it for ever.
+    """
+    still_shown = shown_mirrored(facts.existing) if facts.existing else set()
+    return ",".join(sorted(extra_conditions(facts.physical) | still_shown))
 
 
 def _cordon_is_ours(existing: Json | None) -> bool:

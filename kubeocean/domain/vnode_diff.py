@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubeocean.api.names import EXPECTED_METADATA_ANNOTATION, VNODE_FINALIZER
+from kubeocean.api.names import EXPECTED_METADATA_ANNOTATION, MIRRORED_CONDITIONS_ANNOTATION, VNODE_FINALIZER
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, resource_version_of, uid_of
 from kubeocean.kube.patch import diff_merge, diff_strategic, three_way_map, three_way_taints
 from kubeocean.kube.quantity import InvalidQuantity, Quantity
@@ -43,7 +43,7 @@ class Expected:
         return base64.b64encode(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).decode()
 
 
-_NOTHING = Expected({}, {}, [])
+NOTHING_EXPECTED = Expected({}, {}, [])
 
 
 def read_expected(vnode: Json) -> Expected | None:
@@ -65,6 +65,12 @@ def cordoned_by_us(vnode: Json) -> bool:
     """Tell whether it was us who made `vnode` unschedulable."""
     expected = read_expected(vnode)
     return expected is not None and expected.cordoned
+
+
+def shown_mirrored(vnode: Json) -> set[str]:
+    """Return the types of the conditions on `vnode` that are there because we mirrored them, as far as we noted it."""
+    noted = annotations_of(vnode).get(MIRRORED_CONDITIONS_ANNOTATION, "").split(",")
+    return {condition["type"] for condition in (vnode.get("status") or {}).get("conditions") or ()}.intersection(noted)
 
 
 def diff_vnode(existing: Json, desired: Json) -> tuple[Json | None, Json | None]:
@@ -90,7 +96,7 @@ def _diff_node(existing: Json, desired: Json) -> Json | None:
     wanted, spec = read_expected(desired), existing.get("spec") or {}
     if wanted is None:
         raise ValueError("desired is not what build_vnode returned: it has no expected-metadata")
-    ours = last or _NOTHING
+    ours = last or NOTHING_EXPECTED
     labels = three_way_map(ours.labels, wanted.labels, labels_of(existing))
     annotations = three_way_map(ours.annotations, wanted.annotations, annotations_of(existing))
     if last != wanted:
@@ -134,7 +140,8 @@ def _diff_status(existing: Json, desired: Json) -> Json | None:
     # Not served (yet) is no reason to forget where it was served.
     wanted.setdefault("daemonEndpoints", shown["daemonEndpoints"])
     patch = diff_strategic(shown, wanted, owned=("addresses",)) or {}
-    if conditions := _changed_conditions(old.get("conditions") or [], new["conditions"]):
+    conditions = _changed_conditions(old.get("conditions") or [], new["conditions"])
+    if conditions := conditions + _dropped_conditions(existing, new["conditions"]):
         patch["conditions"] = conditions
     if not patch:
         return None
@@ -162,6 +169,12 @@ def _changed_conditions(shown: list[Json], wanted: list[Json]) -> list[Json]:
         {"reason": "", "message": "", **condition}
         for condition in wanted if known.get(condition["type"]) != _said(condition)
     ]
+
+
+def _dropped_conditions(existing: Json, wanted: list[Json]) -> list[Json]:
+    """Return the patch elements that remove what we mirrored and the physical node no longer says."""
+    gone = shown_mirrored(existing) - {condition["type"] for condition in wanted}
+    return [{"$patch": "delete", "type": kind} for kind in sorted(gone)]
 
 
 def _said(condition: Json) -> tuple[str, str, str]:

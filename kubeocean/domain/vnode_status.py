@@ -12,6 +12,8 @@ _NODE_INFO = (
     "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
     "kubeProxyVersion", "operatingSystem", "architecture",
 )
+# What every kubelet (or the network, for the last) says of its node, always.
+_STANDARD_CONDITIONS = frozenset({"Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"})
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime", "lastHeartbeatTime")
 
 
@@ -39,6 +41,11 @@ def build_vnode_status(
     if port:
         wanted["daemonEndpoints"] = {"kubeletEndpoint": {"Port": port}}
     return wanted
+
+
+def extra_conditions(physical: Json) -> set[str]:
+    """Return the types of conditions that somebody besides the kubelet reports of a node, such as node-problem-detector."""
+    return {condition["type"] for condition in (physical.get("status") or {}).get("conditions") or ()} - _STANDARD_CONDITIONS
 
 
 def internal_ip(node: Json) -> str:

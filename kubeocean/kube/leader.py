@@ -13,6 +13,8 @@ rival decided on; a late renewal and a takeover cannot both succeed.
 Order of ending, on loss as on shutdown: the leading work is cancelled and *awaited* first, while renewals go on if they
 still can; then leadership ends; then the lease is given back (holderIdentity ""), so that a rival need not wait. When
 the leading work dies by itself, its exception leaves run(), except NotLeading: so a write learns of the loss before us.
+Work that does not end although it was cancelled would keep the lease for nothing, or do its work twice when the lease is won
+again; so the process ends instead.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ from prometheus_client import Gauge
 from kubeocean.kube.errors import AlreadyExists, Conflict, KubeError, NotFound, NotLeading
 from kubeocean.kube.meta import Json, format_micro_time
 from kubeocean.kube.resources import LEASES, Resource
+from kubeocean.obs.exit import exit_loudly
 
 LEADING = Gauge("leader_election_master_status", "1 while this process holds the lease, else 0.", ("name",))
 JITTER = 0.2  # of retry_period, so that replicas started together do not stay in step
+STOP_DEADLINE = 20.0  # seconds that cancelled work may take to end
 RELEASE_DEADLINE = 3.0  # seconds a shutdown may spend on giving the lease back
 
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the former is Linux's
@@ -113,18 +117,21 @@ class LeaseClient(Protocol):
 class LeaderElector:
     """Runs the leading work whenever this process holds the lease.
 
-    leadership: hand `leadership.check` to the clients that write. clock and wall: for tests.
+    leadership: hand `leadership.check` to the clients that write. give_up: called when cancelled work does not end within
+    20 s, and not meant to return. clock and wall: for tests.
     """
 
     def __init__(
         self, client: LeaseClient, config: LeaderConfig, leadership: Leadership | None = None, *,
         clock: Callable[[], float] = monotonic, wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        give_up: Callable[[str], None] = exit_loudly,
     ) -> None:
         self.leadership = leadership or Leadership(clock)
         self._client = client
         self._config = config
         self._clock = clock
         self._wall = wall
+        self._on_stuck = give_up
         self._lease: Json | None = None  # as last seen or written
         self._changed_at = -math.inf  # when we first saw its spec as it is
         self._complaint = ""
@@ -155,11 +162,19 @@ class LeaderElector:
             ended_by_itself = work.done()
         finally:
             try:
-                await _stop(work)
+                await self._stop(work)
             finally:
-                await _stop(renewal)
+                await self._stop(renewal)
                 await self._give_up()
         return _outcome(work) and ended_by_itself
+
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        """Cancel `task` and wait for its end; how it ended is looked at elsewhere."""
+        task.cancel()
+        _, stuck = await asyncio.wait((task,), timeout=STOP_DEADLINE)
+        if stuck:
+            self._on_stuck(f"{task.get_name()} did not end within {STOP_DEADLINE:.0f} s after it was cancelled")
+            await asyncio.wait((task,))
 
     async def _renew_until_lost(self) -> None:
         """Return when the lease is another's, or at the instant when our leadership lapses unrenewed."""
@@ -281,12 +296,6 @@ class LeaderElector:
 
 async def _as_coroutine(lead: Callable[[], Awaitable[None]]) -> None:
     await lead()
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    """Cancel `task` and wait for its end; how it ended is looked at elsewhere."""
-    task.cancel()
-    await asyncio.wait((task,))
 
 
 def _outcome(work: asyncio.Task[None]) -> bool:

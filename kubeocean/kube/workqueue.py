@@ -23,7 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
@@ -36,6 +36,7 @@ K = TypeVar("K", bound=Hashable)
 
 _LABELS = ["name"]
 _SECONDS = tuple(10.0**exponent for exponent in range(-8, 4))  # client-go's: 10 ns … 1000 s
+_SPARE = 64  # replaced wishes that the heap may keep beside as many as there are keys
 _EARLY = 0.002  # seconds; a loop's clock may be coarser (uvloop: 1 ms) than its timers' instants
 
 _DEPTH = Gauge("workqueue_depth", "Keys that are ready for a worker.", _LABELS)
@@ -124,6 +125,8 @@ class Workqueue(Generic[K]):
             return
         self._due[key] = when
         heappush(self._delayed, (when, next(self._order), key))
+        if len(self._delayed) > 2 * len(self._due) + _SPARE:
+            self._compact()
         self._arm()
 
     def retry(self, key: K, immediate: bool = False) -> None:
@@ -214,6 +217,11 @@ class Workqueue(Generic[K]):
             self._timer.cancel()
         self._rings_at = when
         self._timer = asyncio.get_running_loop().call_at(when, self._ring)
+
+    def _compact(self) -> None:
+        """Drop the wishes that earlier ones have replaced: those for a far-off instant would pile up until it comes."""
+        self._delayed = [wish for wish in self._delayed if self._due.get(wish[2]) == wish[0]]
+        heapify(self._delayed)
 
     def _ring(self) -> None:
         self._timer = None

@@ -6,15 +6,13 @@ deleted: it must never keep anybody waiting for a program that does not run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-
 from kubeocean.api import names
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.policies import Policy
 from kubeocean.domain.policystatus import PolicyFacts, diff_policy_status
 from kubeocean.domain.windows import state
+from kubeocean.kube.clock import Clock, real_time
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, name_of, resource_version_of
@@ -24,9 +22,7 @@ from kubeocean.kube.store import Entry
 class OrphanPolicyController:
     """Reconciles ResourceLeasingPolicies without a binding, by name."""
 
-    def __init__(
-        self, virtual: VirtualCluster, *, time_zone: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, virtual: VirtualCluster, *, time_zone: str, clock: Clock = real_time) -> None:
         self._virtual, self._time_zone, self._clock = virtual, time_zone, clock
         self.controller: Controller[str] = Controller("resourceleasingpolicy", self.reconcile, workers=2)
 

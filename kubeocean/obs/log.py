@@ -23,7 +23,9 @@ def configure_logging(*, level: str = "info", format: LogFormat | None = None) -
     chosen = format or ("console" if sys.stderr.isatty() else "json")
     threshold = logging.getLevelNamesMapping()[level.upper()]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if chosen == "console" else structlog.processors.JSONRenderer(default=str)
+        # Not rich's tracebacks, which show the value of every local variable: tokens and kubeconfigs among them.
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback) if chosen == "console"
+        else structlog.processors.JSONRenderer(default=str)
     )
     structlog.configure(
         processors=[

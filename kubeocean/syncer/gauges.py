@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kubeocean.clusters.virtual import BY_NODE
+from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.vnode import physical_name_of
 from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.quantity import Quantity
@@ -78,7 +79,8 @@ def shown(pairing: Pairing) -> Iterator[None]:
 
 def _virtual_phases(pairing: Pairing, vnodes: Iterable[Json]) -> Counter[str]:
     pods = pairing.virtual.pods.store
-    return Counter(entry.summary.phase for vnode in vnodes for entry in pods.by_index(BY_NODE, name_of(vnode)))
+    bound = (entry for vnode in vnodes for entry in pods.by_index(BY_NODE, name_of(vnode)))
+    return Counter(entry.summary.phase for entry in bound if not is_placeholder(entry.key))
 
 
 def _physical_phases(pairing: Pairing) -> Counter[str]:

@@ -1,11 +1,16 @@
 """The place where twins live: the mountNamespace, claimed before anything is written into it, and their PriorityClass.
 
 Claiming is a compare-and-swap (see `domain.ownership`): two borrowers that want the same namespace cannot both get it.
+
+Twins cannot move. When spec.mountNamespace is edited while some live, the namespace they live in stays in use until the last
+of them is gone; only then it is given back and the new one claimed.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+import structlog
 
 from kubeocean.api import names
 from kubeocean.domain.ownership import (
@@ -16,11 +21,36 @@ from kubeocean.domain.ownership import (
     build_release_patch,
     created_by_us,
     decide_claim,
+    is_ours,
 )
 from kubeocean.kube.client import Client
-from kubeocean.kube.errors import AlreadyExists, Forbidden, KubeError, NotFound
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, PODS, PRIORITYCLASSES, SECRETS
+from kubeocean.kube.errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of, name_of, resource_version_of, uid_of
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    CRONJOBS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    JOBS,
+    NAMESPACES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    PRIORITYCLASSES,
+    REPLICASETS,
+    SECRETS,
+    SERVICES,
+    STATEFULSETS,
+    Resource,
+)
+
+MOUNT_NAMESPACE_IN_USE = "MountNamespaceInUse"
+# What nobody makes by accident. The lender's own of any of these keeps a namespace alive that we made.
+_WORTH_KEEPING = (
+    PODS, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, SERVICES, DEPLOYMENTS, REPLICASETS, STATEFULSETS, DAEMONSETS, JOBS,
+    CRONJOBS,
+)
+
+log = structlog.get_logger(__name__)
 
 
 class MountRefused(KubeError):
@@ -45,6 +75,64 @@ async def claim_namespace(client: Client, name: str, owner: Owner) -> None:
             await client.patch(NAMESPACES, name, "", build_claim_patch(namespace, owner))
         case ClaimAction.TAKEN | ClaimAction.TERMINATING:
             raise MountRefused(claim.reason, claim.message)
+
+
+async def namespace_in_use(client: Client, wanted: str, owner: Owner) -> str:
+    """Return the namespace to serve: `wanted`, or an earlier one as long as twins live there.
+
+    They cannot move, and taken for lost they would run on unseen.
+    """
+    for earlier in await _claimed_besides(client, wanted, owner):
+        if await _list_ours(client, PODS, earlier, owner):
+            return earlier
+    return wanted
+
+
+def describe_use(served: str) -> str:
+    """Return why another mountNamespace than the one in the spec is served, and what can be done about it."""
+    return (
+        f"namespace {served} holds Pods of this binding, and they cannot move: set spec.mountNamespace back to {served}; "
+        "to change it, delete these Pods first, or make a new binding. Until then all goes on as before the change"
+    )
+
+
+async def leave_earlier_namespaces(client: Client, served: str, owner: Owner) -> None:
+    """Give back what this owner claimed before it came to use `served`, without what is ours in there.
+
+    Whatever holds twins is kept. Where the right to clean up was taken back, nobody waits for it.
+    """
+    for earlier in await _claimed_besides(client, served, owner):
+        try:
+            if not await _list_ours(client, PODS, earlier, owner):
+                await delete_ours(client, SECRETS, earlier, owner)
+                await release_namespace(client, earlier, owner)
+        except Forbidden as error:
+            log.warning("an earlier mountNamespace is left as it is", namespace=earlier, error=str(error))
+
+
+async def _claimed_besides(client: Client, name: str, owner: Owner) -> list[str]:
+    return [
+        name_of(namespace) for namespace in (await client.list(NAMESPACES)).items
+        if name_of(namespace) != name and annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == owner.annotation
+    ]
+
+
+async def delete_ours(client: Client, resource: Resource, namespace: str, owner: Owner) -> bool:
+    """Ask for the deletion of all that is ours in `namespace`; returns whether a live, complete list showed any."""
+    found = await _list_ours(client, resource, namespace, owner)
+    for obj in found:
+        if is_deleting(obj):
+            continue  # asked already
+        try:
+            await client.delete(resource, name_of(obj), namespace, uid=uid_of(obj))
+        except (NotFound, Conflict):
+            continue  # gone meanwhile; another of that name is found by the next look
+    return bool(found)
+
+
+async def _list_ours(client: Client, resource: Resource, namespace: str, owner: Owner) -> list[Json]:
+    found = await client.list(resource, namespace, label_selector=f"{names.OWNER_LABEL}={owner.label}")
+    return [obj for obj in found.items if is_ours(obj, owner)]
 
 
 async def ensure_priority_class(client: Client) -> None:
@@ -73,12 +161,13 @@ async def release_namespace(client: Client, name: str, owner: Owner) -> None:
     namespace = await _get(client, name)
     if namespace is None or decide_claim(name, namespace, owner).action is not ClaimAction.OURS:
         return
-    if created_by_us(namespace, owner) and await _is_empty(client, name):
+    if created_by_us(namespace, owner):
         try:
-            await client.delete(NAMESPACES, name, uid=uid_of(namespace))
-            return
+            if await _is_empty(client, name):
+                await client.delete(NAMESPACES, name, uid=uid_of(namespace), resource_version=resource_version_of(namespace))
+                return
         except Forbidden:
-            pass  # the right to do so was taken back: the empty namespace is left to the lender
+            pass  # we may not see all that is in there, or not delete it (any more): it is left to the lender
     await client.patch(NAMESPACES, name, "", build_release_patch(namespace))
 
 
@@ -97,9 +186,9 @@ async def release_priority_class(client: Client) -> None:
 
 
 async def _is_empty(client: Client, name: str) -> bool:
-    # What we could have put there; a lender's own Pods or Secrets keep the namespace alive.
-    for resource in (PODS, SECRETS):
-        if (await client.list(resource, name)).items:
+    for resource in _WORTH_KEEPING:
+        found = (await client.list(resource, name)).items
+        if any(resource != CONFIGMAPS or name_of(obj) != names.ROOT_CA_CONFIGMAP for obj in found):
             return False
     return True
 

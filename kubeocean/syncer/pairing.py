@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kubeocean.api import names
@@ -17,10 +17,15 @@ from kubeocean.domain.naming import label_value
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podcontext import Surroundings
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
+from kubeocean.kube.clock import Clock, real_time
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Handler, Informer
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of
 from kubeocean.kube.store import Entry
+
+# Seconds of silence of a physical cluster after which its nodes are Unknown. The virtual node controller would take 50 from
+# the last heartbeat on, and it leaves alone the Pods of a node that it has not seen die itself.
+UNKNOWN_AFTER = 40.0
 
 S = TypeVar("S")
 
@@ -34,6 +39,7 @@ class SyncerOptions:
     api_server_port: str = ""
     dns_server: str = ""
     time_zone: str = "UTC"  # of policies that name none
+    clock: Clock = real_time  # by which leases are decided
     pod_workers: int = 32
     physical_qps: float = 0
     physical_burst: int = 0
@@ -53,14 +59,28 @@ class Pairing:
     options: SyncerOptions
     unbinding: bool = False
     leases: dict[str, Lease] = field(default_factory=dict)  # by physical node: what was decided for it last
-    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    clock: Clock = real_time  # by which leases are decided; not always the real time, see `kube.clock`
+    real_time: Clock = real_time  # for whatever meets a time that an API server wrote
     gone_nodes: set[str] = field(default_factory=set)  # physical nodes of which a live read said 404
+    _nodes_read: dict[str, tuple[Entry[str], str | None]] = field(default_factory=dict)
     _listening: list[Callable[[], None]] = field(default_factory=list)
+
+    def unknown_since(self) -> datetime | None:
+        """Return since when nobody knows how the physical nodes fare; None while we do, or have not given up hope yet."""
+        over = self.physical.reachability.silent_for - UNKNOWN_AFTER
+        return self.real_time() - timedelta(seconds=over) if over >= 0 else None
 
     def physical_node_of(self, vnode_name: str) -> str | None:
         """Return the physical node behind a virtual node of this binding; None for anybody else's node."""
-        node = self.virtual.nodes.store.object(ObjectKey("", vnode_name))
-        return self.physical_node_behind(node) if node else None
+        entry = self.virtual.nodes.store.get(ObjectKey("", vnode_name))
+        if entry is None:
+            self._nodes_read.pop(vnode_name, None)
+            return None
+        # Asked for every event of every Pod: what was read of a node holds until the node changes.
+        known = self._nodes_read.get(vnode_name)
+        if known is None or known[0] is not entry:
+            known = self._nodes_read[vnode_name] = (entry, self.physical_node_behind(entry.object()))
+        return known[1]
 
     def physical_node_behind(self, node: Json) -> str | None:
         """Return which physical node `node`, of the virtual cluster, stands for; None when it is not ours."""
@@ -70,6 +90,11 @@ class Pairing:
         """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""
         informer.add_handler(handler)
         self._listening.append(lambda: informer.remove_handler(handler))
+
+    def heed_port_clashes(self, handler: Callable[[str], None]) -> None:
+        """Call `handler` with every virtual node that shares its kubelet port with another, until `stop_listening`."""
+        self.virtual.kubelet_ports.subscribe(handler)
+        self._listening.append(lambda: self.virtual.kubelet_ports.unsubscribe(handler))
 
     def stop_listening(self) -> None:
         """Take every handler off again."""

@@ -23,21 +23,31 @@ from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
-from kubeocean.domain.podstatus import build_lost_patch, build_refusal_patch, diff_pod_status, says_nothing_yet
+from kubeocean.domain.podstatus import (
+    TERMINAL_PHASES,
+    build_ended_patch,
+    build_lost_patch,
+    build_refusal_patch,
+    build_unknown_patch,
+    diff_pod_status,
+    says_nothing_yet,
+)
 from kubeocean.domain.refusal import Refusal
-from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
-from kubeocean.kube.meta import Json, ObjectKey, parse_time, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, parse_time, uid_of
 from kubeocean.kube.resources import PODS
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
+from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
 
-FIRST_STATUS_WITHIN = timedelta(seconds=1)  # a twin that says nothing yet: how long its mapping may wait for its status
+FIRST_STATUS_WITHIN = timedelta(seconds=5)  # a twin that says nothing yet: how long its mapping may wait for its status
 DEPENDENCY_RETRY = 1.0  # seconds
+CLAIMED_AGAIN = 5.0  # seconds between looks at a twin whose virtual node is missing
 GONE_SOON = 0.2  # seconds until a cache that lags behind a live read is asked again
 
 log = structlog.get_logger(__name__)
@@ -52,6 +62,7 @@ class PodController:
             f"pods-{pairing.binding_name}", self.reconcile, workers=pairing.options.pod_workers
         )
         self._twins = TwinMaker(pairing)
+        self._mount = MountMender(pairing)
         self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
 
     def attach(self) -> None:
@@ -66,9 +77,13 @@ class PodController:
         if entry is None or not entry.summary.node:
             return
         # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
-        left_behind = new is None and self.pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(entry.key))
-        if left_behind or self.pairing.physical_node_of(entry.summary.node):
+        if self.pairing.physical_node_of(entry.summary.node) or (new is None and self._left_something(entry.key)):
             self.controller.enqueue(entry.key)
+
+    def _left_something(self, key: ObjectKey) -> bool:
+        physical = self.pairing.physical
+        twin = physical.pods.store.get(self._twin_key(key))
+        return bool(physical.token_secrets.store.by_index(BY_VIRTUAL, str(key)) or (twin and twin.summary.ours))
 
     def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
         # Pods may have been seen before the node they are bound to; afterwards the node tells them nothing new.
@@ -102,7 +117,11 @@ class PodController:
         """Bring one virtual Pod and its twin one step closer to agreement."""
         facts = self._facts(key)
         decision = podpair.decide_pod(facts)
-        vpod, ppod = facts.vpod, facts.ppod
+        if await self._out_of_sight(key, facts, decision):
+            return Result()
+        return await self._take_step(key, facts.vpod, facts.ppod, decision)
+
+    async def _take_step(self, key: ObjectKey, vpod: Json | None, ppod: Json | None, decision: podpair.Decision) -> Result:
         match decision:
             case podpair.Mirror() if vpod and ppod:
                 return await self._mirror(key, vpod, ppod)
@@ -131,7 +150,7 @@ class PodController:
         bound = vpod is not None and bool(vpod.summary.node and pairing.physical_node_of(vpod.summary.node))
         return podpair.PodFacts(
             vpod=vpod.object() if vpod else None, ppod=twin.object() if twin else None, owner=pairing.owner,
-            now=pairing.clock(), bound=bound, running_daemonsets=pairing.spec.running_daemonset_by_default,
+            now=pairing.real_time(), bound=bound, running_daemonsets=pairing.spec.running_daemonset_by_default,
             node_gone=bool(twin and twin.summary.node and self._physical_node_is_gone(twin.summary.node)),
         )
 
@@ -144,20 +163,24 @@ class PodController:
 
     # --- down ------------------------------------------------------------------------------------------------------
     async def _create(self, key: ObjectKey, vpod: Json) -> Result:
+        if self.pairing.unbinding:
+            return Result()  # its virtual node is on its way out, and so is this Pod
         try:
             made = await self._twins.create(vpod)
         except DependencyMissing as missing:
-            self.pairing.events.event(vpod, "Warning", missing.reason, str(missing))
-            await self._say_refused(key, vpod, Refusal(missing.reason, str(missing)))
+            if await self._say_refused(key, vpod, Refusal(missing.reason, str(missing))):
+                self.pairing.events.event(vpod, "Warning", missing.reason, str(missing))
             return Result(DEPENDENCY_RETRY)
         except AlreadyExists:
             # There before we knew: wait until the cache shows it, then decide what it is.
             live = await self.pairing.physical.calls.get(PODS, *reversed(self._twin_key(key)))
             self.controller.freshness.expect(key, self.pairing.physical.pods, live)
             return Result(0.0)
-        except (Forbidden, Invalid, BadRequest) as error:
-            # The physical side's own words, where the user looks for them; the queue tries again with backoff.
+        except (Forbidden, Invalid, BadRequest, NotFound) as error:
+            # The server's own words, where the user looks for them; the queue tries again with backoff.
             await self._say_refused(key, vpod, Refusal("PhysicalPodRefused", str(error)))
+            if isinstance(error, Forbidden | NotFound):
+                await self._mount.mend()
             raise
         if isinstance(made, Refusal):
             return await self._refuse(key, vpod, made)
@@ -171,7 +194,7 @@ class PodController:
         return Result()
 
     async def _say_refused(self, key: ObjectKey, vpod: Json, refusal: Refusal) -> bool:
-        patch = build_refusal_patch(vpod, refusal, self.pairing.clock())
+        patch = build_refusal_patch(vpod, refusal, self.pairing.real_time())
         return patch is not None and await self._patch_status(key, patch)
 
     async def _delete_twin(self, key: ObjectKey, uid: str, grace: int | None) -> Result:
@@ -184,29 +207,19 @@ class PodController:
         return Result()
 
     async def _confirm_orphan(self, key: ObjectKey, orphan: podpair.ConfirmOrphan) -> Result:
-        if not await self._is_claimed(key, orphan):
-            log.info("orphan removed", pod=str(self._twin_key(key)), virtual=str(key), why=orphan.why)
-            return await self._delete_twin(key, orphan.uid, orphan.grace_seconds)
-        return Result(GONE_SOON)
-
-    async def _is_claimed(self, key: ObjectKey, orphan: podpair.ConfirmOrphan) -> bool:
-        try:
-            live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
-        except NotFound as answer:
-            if not proves_absence(answer):
-                raise
-            return False
-        if uid_of(live) != orphan.virtual_uid:
-            return False
-        self.controller.freshness.expect(key, self.pairing.virtual.pods, live)
-        node = live["spec"].get("nodeName")
-        return bool(node and self.pairing.physical_node_of(node))
+        live = await read_virtual_pod(self.pairing, key)
+        if live and uid_of(live) == orphan.virtual_uid and not is_deleting(live):
+            # Alive, and a Pod never changes its node: it is the virtual node that our cache lacks. It will come back.
+            self.controller.freshness.expect(key, self.pairing.virtual.pods, live)
+            return Result(CLAIMED_AGAIN)
+        log.info("orphan removed", pod=str(self._twin_key(key)), virtual=str(key), why=orphan.why)
+        return await self._delete_twin(key, orphan.uid, orphan.grace_seconds)
 
     # --- up --------------------------------------------------------------------------------------------------------
     async def _mirror(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
         if given_up(vpod):
-            return await self._delete_twin(key, uid_of(ppod), 0)
-        patch, now = diff_pod_status(vpod, ppod), self.pairing.clock()
+            return Result() if is_deleting(ppod) else await self._delete_twin(key, uid_of(ppod), podpair.FORCED_GRACE)
+        patch, now = diff_pod_status(vpod, ppod), self.pairing.real_time()
         if patch is None:
             return await self._wait_for_node(key, vpod, ppod)
         if says_nothing_yet(ppod) and "status" not in patch:
@@ -216,21 +229,41 @@ class PodController:
         await self._patch_status(key, patch)
         return Result()
 
+    async def _out_of_sight(self, key: ObjectKey, facts: podpair.PodFacts, decision: podpair.Decision) -> bool:
+        """Take a Pod out of service whose node is Unknown; returns whether there is nothing else to do for now."""
+        since = self.pairing.unknown_since()
+        if since is None or facts.vpod is None or not facts.bound:
+            return False
+        if patch := build_unknown_patch(facts.vpod, since):
+            await self._patch_status(key, patch)
+            return True  # this very change brings it back
+        return isinstance(decision, podpair.Mirror)  # the twin we remember is old news
+
     async def _wait_for_node(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
         """Tell how a twin without a node fares, with the physical scheduler's words; in the end give it up."""
-        now = self.pairing.clock()
+        now = self.pairing.real_time()
         waiting = check_waiting(ppod, now)
         if waiting is None:
             return Result()
         if waiting.refusal is None:
             return Result(waiting.revisit_in)
         if waiting.give_up:
-            self.pairing.events.event(vpod, "Warning", GIVEN_UP, waiting.refusal.message)
-            await self._patch_status(key, build_given_up_patch(vpod, waiting.refusal, now))
-            return Result()
+            return await self._give_up(key, vpod, ppod, waiting.refusal)
         if patch := build_refusal_patch(vpod, waiting.refusal, now, condition=names.PHYSICAL_POD_SCHEDULED):
             await self._patch_status(key, patch)
         return Result(waiting.revisit_in)
+
+    async def _give_up(self, key: ObjectKey, vpod: Json, ppod: Json, refusal: Refusal) -> Result:
+        """Fail a Pod whose twin found no node, if that is still so: after an outage the cache may be minutes old."""
+        live = await read_physical_pod(self.pairing, self._twin_key(key))
+        if live is None:
+            return Result(GONE_SOON)
+        if uid_of(live) != uid_of(ppod) or live["spec"].get("nodeName"):
+            self.controller.freshness.expect(key, self.pairing.physical.pods, live)
+            return Result(0.0)
+        self.pairing.events.event(vpod, "Warning", GIVEN_UP, refusal.message)
+        await self._patch_status(key, build_given_up_patch(vpod, refusal, self.pairing.real_time()))
+        return Result()
 
     async def _patch_status(self, key: ObjectKey, patch: Json) -> bool:
         """Write a status patch (it carries the uid); returns whether the Pod was still there to take it."""
@@ -249,7 +282,7 @@ class PodController:
         if isinstance(decision.then, podpair.Release):
             return await self._release(key, vpod)
         log.warning("twin lost", pod=str(key), physical_uid=decision.recorded_uid)
-        await self._patch_status(key, build_lost_patch(vpod, self.pairing.clock()))
+        await self._patch_status(key, build_lost_patch(vpod, self.pairing.real_time()))
         await self._collect_tokens(key, "")
         return Result()
 
@@ -258,19 +291,16 @@ class PodController:
         physical = self.pairing.physical
         if recorded_uid and physical.pods.was_deleted(recorded_uid):
             return True
-        try:
-            live = await physical.calls.get(PODS, *reversed(self._twin_key(key)))
-        except NotFound as answer:
-            if not proves_absence(answer):
-                raise
-            await physical.confirm_identity()
-            return True
-        if not podpair.is_twin_of(live, vpod, self.pairing.owner):
+        live = await read_physical_pod(self.pairing, self._twin_key(key))
+        if live is None or not podpair.is_twin_of(live, vpod, self.pairing.owner):
             return True
         self.controller.freshness.expect(key, physical.pods, live)
         return False
 
     async def _release(self, key: ObjectKey, vpod: Json) -> Result:
+        if patch := build_ended_patch(vpod):
+            # A finalizer keeps it for somebody (a Job) who may wait for a terminal phase.
+            await self._patch_status(key, patch)
         try:
             answer = await self.pairing.virtual.calls.delete(PODS, key.name, key.namespace, uid=uid_of(vpod), grace_seconds=0)
         except NotFound:
@@ -295,10 +325,5 @@ class PodController:
         """Prove that the virtual Pod with this uid needs its token no more: gone, or finished for good."""
         if self.pairing.virtual.pods.was_deleted(uid):
             return True
-        try:
-            live = await self.pairing.virtual.calls.get(PODS, key.name, key.namespace)
-        except NotFound as answer:
-            if not proves_absence(answer):
-                raise
-            return True
-        return uid_of(live) != uid or (live.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+        live = await read_virtual_pod(self.pairing, key)
+        return live is None or uid_of(live) != uid or (live.get("status") or {}).get("phase") in TERMINAL_PHASES

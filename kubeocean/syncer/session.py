@@ -2,10 +2,12 @@
 
 Order matters here: prove the cluster's identity -> put the syncer's finalizer on the binding (from now on there may be
 something to clean up) -> read the physical cluster in full -> claim the mountNamespace -> let the controllers write. What
-changes on the binding while they run reaches them through `Pairing`; a new Secret, secretRef or mountNamespace ends the
-session, because identity has to be proved anew.
+changes on the binding while they run reaches them through `Pairing`; a new Secret, secretRef or mountNamespace, or another
+binding of that name, ends the session, because identity has to be proved anew.
 
-Unbinding is a session too: the controllers, told that nothing is leased any more, take back what they made.
+Unbinding is a session too: the controllers, told that nothing is leased any more, take back what they made. Only under
+deletionPolicy Force, and when the physical cluster has been silent for a while, is it let go of instead. Silence is judged
+by what that cluster says, never by a failure of the virtual one.
 """
 
 from __future__ import annotations
@@ -18,29 +20,44 @@ from typing import NoReturn
 import structlog
 
 from kubeocean.api import names
-from kubeocean.api.binding import ClusterBindingSpec, parse_binding
+from kubeocean.api.binding import ClusterBindingSpec, SecretReference, parse_binding
+from kubeocean.api.model import InvalidObject, Problem
 from kubeocean.api.resources import CLUSTERBINDINGS
-from kubeocean.clusters.physical import ClusterIdentityChanged, PhysicalCluster, read_kubeconfig
+from kubeocean.clusters.identity import ClusterIdentityChanged
+from kubeocean.clusters.physical import PhysicalCluster, read_kubeconfig
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import VirtualCluster
-from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState
+from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, find_duplicate
 from kubeocean.domain.ownership import Owner
-from kubeocean.kube.errors import ConfigError, Unreachable
+from kubeocean.kube.errors import ConfigError, Conflict, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, resource_version_of, uid_of
 from kubeocean.syncer.bottomup.clockwatch import watch_clock
+from kubeocean.syncer.bottomup.csinodes import CsiNodeController
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.lenderpolicies import LenderPolicyController
 from kubeocean.syncer.bottomup.nodes import NodeController
+from kubeocean.syncer.bottomup.placeholders import PlaceholderController
 from kubeocean.syncer.bottomup.policies import PolicyController
 from kubeocean.syncer.bottomup.report import BindingReporter
-from kubeocean.syncer.mount import claim_namespace, ensure_priority_class
+from kubeocean.syncer.bottomup.silence import watch_silence
+from kubeocean.syncer.mount import (
+    MOUNT_NAMESPACE_IN_USE,
+    claim_namespace,
+    describe_use,
+    ensure_priority_class,
+    leave_earlier_namespaces,
+    namespace_in_use,
+)
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.strays import StrayController
 from kubeocean.syncer.unbinding import force_requested, let_go, take_everything_back
 
+WRITE_ATTEMPTS = 5  # at a binding that others write to as well
 SYNC_DEADLINE = 120.0  # seconds for the first full lists of a physical cluster
+SILENCE_TO_LET_GO = 40.0  # seconds
+LOOK_AGAIN = 2.0  # seconds between looks for what no event tells
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +70,16 @@ class Finished(Exception):
     """The binding is unbound, or gone: nothing is left to do."""
 
 
+class Surrender(Exception):
+    """The physical cluster is taken for gone, and the binding's deletionPolicy allows to let go of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surrounding:
-    """What a session is given by its syncer: `changed` is set when the binding or its Secret changed."""
+    """What a session is given by its syncer: `changed` is set when the binding or its Secret changed.
+
+    `secret_of` returns a running watch; it outlives the session.
+    """
 
     binding_name: str
     virtual: VirtualCluster
@@ -64,6 +88,7 @@ class Surrounding:
     guard: Callable[[], None]
     user_agent: str
     changed: asyncio.Event
+    secret_of: Callable[[SecretReference], SecretWatch]
     tell: Callable[[SyncerState], None]
 
 
@@ -76,18 +101,30 @@ class Session:
 
     async def run(self) -> NoReturn:
         """Serve the binding until something ends the session."""
+        self._given.changed.clear()  # before anything is read: what changes from here on is for `_follow` or the next session
         binding = self._binding()
         spec = parse_binding(binding)
         if is_deleting(binding) and names.BINDING_SYNCER_FINALIZER not in finalizers_of(binding):
             raise Finished
-        secret = SecretWatch(
-            self._virtual.watches, namespace=spec.secret_ref.namespace, name=spec.secret_ref.name,
-            on_change=self._given.changed.set,
-        )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(secret.run(), name=f"secret of {self._name}")
-            tasks.create_task(self._serve(spec, secret), name=f"session of {self._name}")
+        self._refuse_duplicate(binding)
+        secret = self._given.secret_of(spec.secret_ref)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(secret.lasting(), name=f"secret of {self._name}")
+                tasks.create_task(self._serve(spec, secret), name=f"session of {self._name}")
+        except* Surrender as why:
+            await let_go(self._virtual, self._binding(), self._given.events, why=_first_words(why))
+            raise Finished from None
         raise AssertionError("neither of the two tasks returns")
+
+    def _refuse_duplicate(self, binding: Json) -> None:
+        """Raise InvalidObject when an older binding has this clusterID: its virtual nodes and twins would look like ours."""
+        others = [entry.object() for entry in self._virtual.bindings.store.entries()]
+        if other := find_duplicate(binding, others):
+            raise InvalidObject([Problem(
+                "spec.clusterID", f"is already used by ClusterBinding {other!r}: delete this binding and create it again with "
+                "a clusterID of its own",
+            )])
 
     def _binding(self) -> Json:
         binding = self._virtual.bindings.store.object(ObjectKey("", self._name))
@@ -96,17 +133,18 @@ class Session:
         return binding
 
     async def _serve(self, spec: ClusterBindingSpec, secret: SecretWatch) -> NoReturn:
-        if is_deleting(self._binding()) and force_requested(self._binding()):
-            await self._let_go_if_gone(spec, secret)
+        binding_uid = uid_of(self._binding())
+        if is_deleting(self._binding()):
+            await self._surrender_if_gone(spec, secret, binding_uid)
         data = await secret.read()
-        self._given.changed.clear()
         physical = await self._open(spec, secret.reference, data)
         try:
             await self._prove_identity(physical)
             await self._hold_binding()
+            physical.serve_namespace(await namespace_in_use(physical.calls, spec.mount_namespace, physical.owner))
             pairing = Pairing(
-                self._name, uid_of(self._binding()), spec, physical.owner, self._virtual, physical, self._given.events,
-                self._given.options,
+                self._name, binding_uid, spec, physical.owner, self._virtual, physical, self._given.events,
+                self._given.options, clock=self._given.options.clock,
             )
             physical.lender.read_before = pairing.remembers_lender
             await self._synchronise(pairing, secret, data)
@@ -123,27 +161,46 @@ class Session:
         )
 
     async def _prove_identity(self, physical: PhysicalCluster) -> None:
-        uid, binding = await physical.identify(), self._binding()
-        known = (binding.get("status") or {}).get("physicalClusterUID") or ""
-        if known and known != uid:
-            raise ClusterIdentityChanged(
-                f"the kubeconfig leads to another cluster (kube-system uid {uid}, it was {known}); nothing is written there: "
-                "restore the old kubeconfig, or delete this binding and make a new one", cluster=self._name,
-            )
-        physical.uid = uid
-        if not known:
-            patch = {"metadata": {"resourceVersion": resource_version_of(binding)}, "status": {"physicalClusterUID": uid}}
-            await self._virtual.calls.patch(CLUSTERBINDINGS, self._name, "", patch, subresource="status")
+        uid = await physical.identity.ask()
+
+        def remember(binding: Json) -> Json | None:
+            known = (binding.get("status") or {}).get("physicalClusterUID") or ""
+            if known and known != uid:
+                raise ClusterIdentityChanged(
+                    f"the kubeconfig leads to another cluster (kube-system uid {uid}, it was {known}); nothing is written "
+                    "there: restore the old kubeconfig, or delete this binding and make a new one", cluster=self._name,
+                )
+            return None if known else {"status": {"physicalClusterUID": uid}}
+
+        await self._patch_binding(remember, subresource="status")
+        physical.identity.uid = uid
 
     async def _hold_binding(self) -> None:
-        binding = await self._virtual.calls.get(CLUSTERBINDINGS, self._name)
-        finalizers = finalizers_of(binding)
-        if names.BINDING_SYNCER_FINALIZER in finalizers or is_deleting(binding):
-            return
-        patch = {"metadata": {
-            "resourceVersion": resource_version_of(binding), "finalizers": [*finalizers, names.BINDING_SYNCER_FINALIZER],
-        }}
-        await self._virtual.calls.patch(CLUSTERBINDINGS, self._name, "", patch)
+        def hold(binding: Json) -> Json | None:
+            finalizers = finalizers_of(binding)
+            if names.BINDING_SYNCER_FINALIZER in finalizers or is_deleting(binding):
+                return None
+            return {"metadata": {"finalizers": [*finalizers, names.BINDING_SYNCER_FINALIZER]}}
+
+        await self._patch_binding(hold)
+
+    async def _patch_binding(self, change: Callable[[Json], Json | None], *, subresource: str = "") -> None:
+        """Apply what `change` makes of the binding as it is now, None for nothing.
+
+        The manager writes to it in the same moments, so a conflict is no trouble but a reason to look again.
+        """
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
+            binding = await self._virtual.calls.get(CLUSTERBINDINGS, self._name)
+            patch = change(binding)
+            if patch is None:
+                return
+            patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": resource_version_of(binding)}
+            try:
+                await self._virtual.calls.patch(CLUSTERBINDINGS, self._name, "", patch, subresource=subresource)
+                return
+            except Conflict:
+                if attempt == WRITE_ATTEMPTS:
+                    raise
 
     async def _synchronise(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> None:
         self._given.tell(SyncerState(False, "reading the physical cluster"))
@@ -152,6 +209,7 @@ class Session:
             tasks.create_task(physical.run(), name=f"informers of {self._name}")
             async with asyncio.timeout(SYNC_DEADLINE):
                 await physical.wait_synced()
+            await leave_earlier_namespaces(physical.calls, physical.mount_namespace, pairing.owner)
             if not is_deleting(self._binding()):
                 await claim_namespace(physical.calls, physical.mount_namespace, pairing.owner)
                 await ensure_priority_class(physical.calls)
@@ -165,24 +223,38 @@ class Session:
         pods, policies, lenders = PodController(pairing), PolicyController(pairing), LenderPolicyController(pairing)
         nodes = NodeController(pairing, leases, policies.lease_changed, lenders.lease_changed)
         pairing.unbinding = is_deleting(self._binding())
-        pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(nodes, reachable))
+        pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(pairing, nodes, reachable))
         strays = StrayController(pairing, pods.controller.enqueue)
-        for part in (nodes, pods, policies, lenders, strays):
+        for part in (nodes, pods, policies, lenders, strays, PlaceholderController(pairing)):
             part.attach()
             tasks.create_task(part.controller.run(), name=part.controller.name)
+        csi_nodes = CsiNodeController(pairing)
+        csi_nodes.attach()
+        tasks.create_task(csi_nodes.run(), name=csi_nodes.controller.name)
         tasks.create_task(nodes.reclaim.controller.run(), name=nodes.reclaim.controller.name)
         clock = watch_clock(pairing.clock, lambda: _look_again(pairing, nodes, policies, lenders))
         tasks.create_task(clock, name=f"clock of {self._name}")
+        silence = watch_silence(pairing, lambda: _enqueue_all(nodes, pods))
+        tasks.create_task(silence, name=f"silence of {self._name}")
         tasks.create_task(leases.run(), name=f"leases of {self._name}")
         tasks.create_task(BindingReporter(pairing).run(), name=f"report of {self._name}")
-        self._given.tell(SyncerState(True, f"synchronising with kube-system uid {pairing.physical.uid}"))
+        if pairing.physical.mount_namespace != pairing.spec.mount_namespace:
+            tasks.create_task(_move_when_empty(pairing), name=f"move of {self._name}")
+        self._tell_working(pairing, f"synchronising with kube-system uid {pairing.physical.identity.uid}")
         log.info("syncer works", binding=self._name, nodes=len(pairing.physical.nodes.store))
         await self._follow(pairing, secret, data, nodes, pods)
 
-    def _reachability_changed(self, nodes: NodeController, reachable: bool) -> None:
+    def _tell_working(self, pairing: Pairing, message: str) -> None:
+        served = pairing.physical.mount_namespace
+        if served != pairing.spec.mount_namespace and not pairing.unbinding:
+            self._given.tell(SyncerState(False, describe_use(served), MOUNT_NAMESPACE_IN_USE))
+        else:
+            self._given.tell(SyncerState(True, message))
+
+    def _reachability_changed(self, pairing: Pairing, nodes: NodeController, reachable: bool) -> None:
         nodes.enqueue_all()
         if reachable:
-            self._given.tell(SyncerState(True, "the physical cluster answers again"))
+            self._tell_working(pairing, "the physical cluster answers again")
         else:
             message = "the physical cluster does not answer; its nodes take no new Pods"
             self._given.tell(SyncerState(False, message, CLUSTER_UNREACHABLE))
@@ -192,19 +264,24 @@ class Session:
     ) -> NoReturn:
         """Carry changes of the binding to the controllers, until one demands a new session or it is deleted."""
         while True:
+            await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
+            if (spec := parse_binding(self._binding())) != pairing.spec:
+                pairing.spec = spec
+                _enqueue_all(nodes, pods)
             if is_deleting(self._binding()):
                 await self._unbind(pairing, secret, data, nodes)
             await self._given.changed.wait()
             self._given.changed.clear()
-            spec = parse_binding(self._binding())
-            premises = (pairing.spec.secret_ref, pairing.spec.mount_namespace)
-            if (spec.secret_ref, spec.mount_namespace) != premises or _credentials(await secret.read()) != _credentials(data):
-                log.info("syncer reconnects", binding=self._name)
-                raise Reconnect
-            if spec != pairing.spec:
-                pairing.spec = spec
-                nodes.enqueue_all()
-                pods.enqueue_all()
+
+    async def _check_premises(
+        self, binding_uid: str, spec: ClusterBindingSpec, secret: SecretWatch, data: Json | None
+    ) -> None:
+        """Raise Reconnect when the binding is not what the session began with. A Secret that went with it is no reason."""
+        binding, credentials = self._binding(), _credentials(await secret.read())
+        renewed = credentials != _credentials(data) and not (credentials is None and is_deleting(binding))
+        if renewed or _premises(uid_of(binding), parse_binding(binding)) != _premises(binding_uid, spec):
+            log.info("syncer reconnects", binding=self._name)
+            raise Reconnect
 
     async def _unbind(self, pairing: Pairing, secret: SecretWatch, data: Json | None, nodes: NodeController) -> NoReturn:
         pairing.unbinding = True
@@ -216,28 +293,72 @@ class Session:
             raise Finished
 
     async def _watch_for_surrender(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> NoReturn:
-        """While unbinding, begin anew when the credentials changed, or when Force meets a cluster out of reach."""
+        """While unbinding, begin anew when the premises changed, and give up when Force meets a cluster long out of reach."""
+        reachability = pairing.physical.reachability
         while True:
             await asyncio.sleep(1.0)
-            forced = force_requested(self._binding()) and not pairing.physical.reachability.reachable
-            if forced or _credentials(await secret.read()) != _credentials(data):
-                raise Reconnect
+            await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
+            if force_requested(self._binding()) and reachability.silent_for >= SILENCE_TO_LET_GO:
+                raise Surrender(reachability.last_error)
 
-    async def _let_go_if_gone(self, spec: ClusterBindingSpec, secret: SecretWatch) -> None:
-        """Under deletionPolicy Force: when the cluster cannot be reached, clean the virtual side alone and be done."""
+    async def _surrender_if_gone(self, spec: ClusterBindingSpec, secret: SecretWatch, binding_uid: str) -> None:
+        """Return when the cluster answers, or Force is not asked for; raise Surrender when it was silent all the time."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + SILENCE_TO_LET_GO
+        while force_requested(self._binding()):
+            data = await secret.read()
+            await self._check_premises(binding_uid, spec, secret, data)
+            if not (why := await self._why_out_of_reach(spec, secret.reference, data)):
+                return
+            if loop.time() >= give_up_at:
+                raise Surrender(why)
+            message = f"{why}; let go of when that has lasted for {SILENCE_TO_LET_GO:.0f} s"
+            self._given.tell(SyncerState(False, message, CLUSTER_UNREACHABLE))
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def _why_out_of_reach(self, spec: ClusterBindingSpec, reference: str, data: Json | None) -> str:
+        """Ask the physical cluster, and nobody else, who it is; returns "" when it answers as the one it was."""
+        known = (self._binding().get("status") or {}).get("physicalClusterUID") or ""
         try:
-            probe = await self._open(spec, secret.reference, await secret.read())
+            probe = await self._open(spec, reference, data)
             try:
-                await self._prove_identity(probe)
+                uid = await probe.identity.ask()
             finally:
                 await probe.close()
-        except (ConfigError, Unreachable, ClusterIdentityChanged) as error:
-            await let_go(self._virtual, self._binding(), self._given.events, why=str(error))
-            raise Finished from None
+        except (ConfigError, Unreachable) as error:
+            return str(error)
+        return "" if known in ("", uid) else f"another cluster answers (kube-system uid {uid}, it was {known})"
+
+
+async def _move_when_empty(pairing: Pairing) -> NoReturn:
+    """Begin anew when the last twin has left a mountNamespace that the spec no longer names."""
+    served, pods = pairing.physical.mount_namespace, pairing.physical.pods.store
+    while True:
+        await asyncio.sleep(LOOK_AGAIN)
+        in_use = any(entry.summary.ours and entry.key.namespace == served for entry in pods.entries())
+        if not in_use and not pairing.unbinding:
+            raise Reconnect
+
+
+def _premises(binding_uid: str, spec: ClusterBindingSpec) -> tuple[str, str, SecretReference, str]:
+    """Return what a session is built on: another binding of the same name is another binding."""
+    return binding_uid, spec.cluster_id, spec.secret_ref, spec.mount_namespace
+
+
+def _first_words(group: BaseExceptionGroup[Surrender]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 def _credentials(secret: Json | None) -> object:
     return (secret.get("data") or {}).get(names.KUBECONFIG_KEY) if secret else None
+
+
+def _enqueue_all(nodes: NodeController, pods: PodController) -> None:
+    nodes.enqueue_all()
+    pods.enqueue_all()
 
 
 def _look_again(

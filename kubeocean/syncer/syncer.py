@@ -1,31 +1,43 @@
 """One binding's syncer: session after session until the binding is unbound.
 
 What a session does stands in `session`; here is when the next one begins: at once when its premises changed, after 2 s (then
-ever more slowly, up to a minute, or as soon as binding or Secret change) when it failed, and never again after unbinding.
-`state` says meanwhile how it stands, in words for the binding's conditions.
+ever more slowly, up to a minute, or soon after binding or Secret change) when it failed, and never again after unbinding.
+The Secret is watched here, because it also changes between two sessions. `state` says meanwhile how it stands, in words for
+the binding's conditions.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
+from kubeocean.api.binding import SecretReference
 from kubeocean.api.model import InvalidObject
-from kubeocean.clusters.physical import ClusterIdentityChanged
+from kubeocean.clusters.identity import ClusterIdentityChanged
+from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import VirtualCluster
-from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, CONNECTIVITY_FAILED, IDENTITY_CHANGED, SyncerState
+from kubeocean.domain.bindingstatus import (
+    CLUSTER_UNREACHABLE,
+    CONNECTIVITY_FAILED,
+    IDENTITY_CHANGED,
+    VALIDATION_FAILED,
+    SyncerState,
+)
 from kubeocean.kube.backoff import Backoff
-from kubeocean.kube.errors import KubeError, NotLeading, Unreachable
+from kubeocean.kube.errors import ConfigError, KubeError, NotLeading, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
-from kubeocean.kube.meta import Json, is_deleting
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting
 from kubeocean.kube.store import Entry
+from kubeocean.syncer.bottomup.cutoff import cut_off
 from kubeocean.syncer.mount import MountRefused
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.session import SYNC_DEADLINE, Finished, Reconnect, Session, Surrounding
 
 BACKOFF = Backoff(base=2.0, cap=60.0)
+NOT_SOONER = 1.0  # seconds from a failed attempt to the next, whatever changes
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +53,10 @@ class Syncer:
         self._virtual, self._on_change = virtual, on_change
         self._changed = asyncio.Event()
         self._given = Surrounding(
-            binding_name, virtual, events, options, guard, user_agent, changed=self._changed, tell=self._become
+            binding_name, virtual, events, options, guard, user_agent, changed=self._changed, secret_of=self._watch_secret,
+            tell=self._become,
         )
+        self._secret: SecretWatch | None = None
 
     async def run(self) -> None:
         """Serve the binding; returns when it is unbound or gone. NotLeading ends it, other known failures are retried."""
@@ -61,9 +75,13 @@ class Syncer:
                 except (KubeError, InvalidObject, TimeoutError) as error:
                     failures += 1
                     self._explain(error)
+                    if self._is_out_of_reach(error):
+                        await self._cut_off()
                     await self._pause(BACKOFF.delay(failures))
         finally:
             self._virtual.bindings.remove_handler(self._binding_changed)
+            if self._secret:
+                self._secret.stop()
 
     async def _session(self) -> None:
         try:
@@ -71,20 +89,47 @@ class Syncer:
         except BaseExceptionGroup as group:
             raise _the_cause(group) from None
 
+    def _watch_secret(self, reference: SecretReference) -> SecretWatch:
+        namespace, name = reference.namespace, reference.name
+        if self._secret and self._secret.running and self._secret.reference == f"{namespace}/{name}":
+            return self._secret
+        if self._secret:
+            self._secret.stop()
+        self._secret = SecretWatch(self._virtual.watches, namespace=namespace, name=name, on_change=self._changed.set)
+        self._secret.start()
+        return self._secret
+
     def _binding_changed(self, old: Entry[None] | None, new: Entry[None] | None) -> None:
-        entry = new or old
-        if entry and entry.key.name == self.binding_name:
-            before, after = old.object() if old else None, new.object() if new else None
-            if before is None or after is None or _generation(before) != _generation(after) or is_deleting(after):
+        if new is None:
+            self._changed.set()  # whichever it was: the clusterID that it had is free now
+        elif new.key.name == self.binding_name:
+            before, after = old.object() if old else None, new.object()
+            if before is None or _generation(before) != _generation(after) or is_deleting(after):
                 self._changed.set()
 
     async def _pause(self, seconds: float) -> None:
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
+        """Wait until `seconds` are over, or something has changed since the failed attempt began."""
+        await asyncio.sleep(min(NOT_SOONER, seconds))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - NOT_SOONER):
                 await self._changed.wait()
-        except TimeoutError:
-            return
+
+    def _is_out_of_reach(self, error: Exception) -> bool:
+        """Tell whether it was the physical cluster, or what leads to it, that kept the session from working."""
+        if isinstance(error, Unreachable | Unauthorized):
+            return error.cluster == self.binding_name
+        return isinstance(error, ConfigError | ClusterIdentityChanged | TimeoutError)
+
+    async def _cut_off(self) -> None:
+        binding = self._virtual.bindings.store.object(ObjectKey("", self.binding_name))
+        cluster_id = ((binding or {}).get("spec") or {}).get("clusterID")
+        try:
+            if cluster_id:
+                await cut_off(self._virtual, cluster_id)
+        except NotLeading:
+            raise
+        except KubeError as error:
+            log.warning("virtual nodes not cut off", binding=self.binding_name, error=str(error))
 
     def _explain(self, error: Exception) -> None:
         message = str(error) or f"the physical cluster did not answer within {SYNC_DEADLINE:.0f} s"
@@ -101,6 +146,8 @@ class Syncer:
 def _reason(error: Exception) -> str:
     if isinstance(error, MountRefused):
         return error.reason
+    if isinstance(error, InvalidObject):
+        return VALIDATION_FAILED
     if isinstance(error, ClusterIdentityChanged):
         return IDENTITY_CHANGED
     return CLUSTER_UNREACHABLE if isinstance(error, Unreachable | TimeoutError) else CONNECTIVITY_FAILED

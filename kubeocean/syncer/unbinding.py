@@ -19,11 +19,11 @@ import structlog
 
 from kubeocean.api import names
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
-from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.virtual import BY_CLUSTER, BY_NODE, VirtualCluster
 from kubeocean.domain.lenderstatus import diff_withdrawal
 from kubeocean.domain.naming import label_value
-from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.ownership import Owner
+from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import (
@@ -31,15 +31,17 @@ from kubeocean.kube.meta import (
     annotations_of,
     finalizers_of,
     name_of,
-    namespace_of,
     resource_version_of,
-    uid_of,
 )
 from kubeocean.kube.resources import NODES, PODS, SECRETS, Resource
-from kubeocean.syncer.mount import release_namespace, release_priority_class
+from kubeocean.syncer.bottomup.csinodes import remove_csinodes
+from kubeocean.syncer.bottomup.marks import is_marked
+from kubeocean.syncer.bottomup.placeholders import remove_placeholders
+from kubeocean.syncer.mount import delete_ours, release_namespace, release_priority_class
 from kubeocean.syncer.pairing import Pairing
 
-POLL = 0.5  # seconds between looks at our own caches
+POLL = 0.5  # seconds between looks
+WITHDRAWALS = 10  # looks at the lender's policies: something there may undo what we write
 
 log = structlog.get_logger(__name__)
 
@@ -59,13 +61,19 @@ def force_requested(binding: Json) -> bool:
 
 async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
     """Return when nothing of this binding is left on either side and its finalizer is gone."""
-    while pairing.own_vnodes():
+    while True:
+        while pairing.own_vnodes():
+            await asyncio.sleep(POLL)
+        nodes.enqueue_all()  # labels on physical nodes without a virtual node go too
+        while pairing.marked_nodes():
+            await asyncio.sleep(POLL)
+        if not await _nodes_are_left(pairing):
+            break
         await asyncio.sleep(POLL)
-    nodes.enqueue_all()  # labels on physical nodes without a virtual node go too
-    while pairing.marked_nodes():
-        await asyncio.sleep(POLL)
-    await _remove_leftovers(pairing.physical, PODS)
-    await _remove_leftovers(pairing.physical, SECRETS)
+    await _remove_beside_nodes(pairing.virtual, pairing.spec.cluster_id)
+    for resource in (PODS, SECRETS):
+        while await delete_ours(pairing.physical.calls, resource, pairing.physical.mount_namespace, pairing.owner):
+            await asyncio.sleep(POLL)
     await release_policies(pairing.virtual, pairing.binding_name)
     await _withdraw_statuses(pairing)
     await release_namespace(pairing.physical.calls, pairing.physical.mount_namespace, pairing.owner)
@@ -74,22 +82,19 @@ async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
     log.info("unbound", binding=pairing.binding_name)
 
 
-async def _remove_leftovers(physical: PhysicalCluster, resource: Resource) -> None:
-    """Delete what is ours in the mountNamespace until a live, complete list shows nothing."""
-    selector = f"{names.OWNER_LABEL}={physical.owner.label}"
-    while left := _ours(
-        (await physical.calls.list(resource, physical.mount_namespace, label_selector=selector)).items, physical.owner
-    ):
-        for obj in left:
-            try:
-                await physical.calls.delete(resource, name_of(obj), namespace_of(obj), uid=uid_of(obj))
-            except NotFound:
-                continue
-        await asyncio.sleep(POLL)
+async def _nodes_are_left(pairing: Pairing) -> bool:
+    """Ask both servers for nodes of ours: that a cache shows none proves nothing, it may lag."""
+    cluster_id = pairing.spec.cluster_id
+    selector = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY_VALUE},{names.PHYSICAL_CLUSTER_ID_LABEL}={label_value(cluster_id)}"
+    if (await pairing.virtual.calls.list(NODES, label_selector=selector)).items:
+        return True
+    return any(is_marked(node, pairing.owner.annotation) for node in (await pairing.physical.calls.list(NODES)).items)
 
 
-def _ours(objects: list[Json], owner: Owner) -> list[Json]:
-    return [obj for obj in objects if is_ours(obj, owner)]
+async def _remove_beside_nodes(virtual: VirtualCluster, cluster_id: str) -> None:
+    """Delete what went with the virtual nodes, as far as it has not gone with them."""
+    await remove_csinodes(virtual, cluster_id)
+    await remove_placeholders(virtual, cluster_id)
 
 
 async def release_policies(virtual: VirtualCluster, binding_name: str) -> None:
@@ -103,13 +108,18 @@ async def _withdraw_statuses(pairing: Pairing) -> None:
     """Take what this binding said out of the lender's policies, as far as he lets us; nobody waits for it for ever."""
     calls, borrower = pairing.physical.calls, pairing.as_borrower()
     try:
-        while said := [
-            (name_of(policy), patch) for policy in (await calls.list(RESOURCELEASINGPOLICIES)).items
-            if (patch := diff_withdrawal(policy, borrower))
-        ]:
+        for _ in range(WITHDRAWALS):
+            said = [
+                (name_of(policy), patch) for policy in (await calls.list(RESOURCELEASINGPOLICIES)).items
+                if (patch := diff_withdrawal(policy, borrower))
+            ]
+            if not said:
+                return
             for name, patch in said:
                 with suppress(Conflict):  # another borrower was quicker; look again
                     await calls.patch(RESOURCELEASINGPOLICIES, name, "", patch, subresource="status")
+            await asyncio.sleep(POLL)
+        log.warning("lender's policies still speak of us", binding=pairing.binding_name, policies=[name for name, _ in said])
     except ApiError as error:
         say = log.debug if isinstance(error, NotFound | Forbidden) else log.warning
         say("lender's policies left as they are", binding=pairing.binding_name, error=str(error))
@@ -151,11 +161,14 @@ async def let_go(virtual: VirtualCluster, binding: Json, events: EventRecorder, 
     )
     for entry in virtual.nodes.store.by_index(BY_CLUSTER, label_value(str(spec.get("clusterID")))):
         vnode = entry.object()
+        if not is_vnode_of(vnode, str(spec.get("clusterID"))):
+            continue  # somebody else's node with a label like ours
         for pod in virtual.pods.store.by_index(BY_NODE, entry.key.name):
             await _ignore_gone(virtual, PODS, pod.key.name, pod.key.namespace, pod.uid, grace=0)
         await _ignore_gone(virtual, NODES, entry.key.name, "", entry.uid, grace=None)
         if names.VNODE_FINALIZER in finalizers_of(vnode):
             await _without_vnode_finalizer(virtual, entry.key.name)
+    await _remove_beside_nodes(virtual, str(spec.get("clusterID")))
     await release_policies(virtual, name)
     await drop_finalizer(virtual, name)
     log.warning("binding released by force", binding=name, why=why)

@@ -61,6 +61,23 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         ROOT.rmdir()
 
 
+@pytest.fixture(scope="module")
+def start_sandbox(assets: Assets) -> Iterator[Callable[..., Sandbox]]:
+    """Start a sandbox of a module's own: `start_sandbox("name", nodes=...)`, and what else a SandboxSpec has."""
+    started: list[Sandbox] = []
+
+    def start(name: str, **fields: Any) -> Sandbox:
+        end_what_killed_sessions_left()
+        started.append(run(up(SandboxSpec(name=f"{name}-{os.getpid()}", **fields), assets=assets, root=ROOT)))
+        return started[-1]
+
+    yield start
+    for sandbox in started:
+        run(sandbox.down())
+    with suppress(OSError):
+        ROOT.rmdir()
+
+
 @pytest.fixture
 async def virtual_client(sandbox: Sandbox) -> AsyncIterator[Client]:
     """A client of the virtual cluster, an administrator."""
@@ -137,7 +154,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def end_what_killed_sessions_left() -> None:
-    for folder in ROOT.glob("session-*"):
-        if not Path(f"/proc/{folder.name.removeprefix('session-')}").exists():
+    for folder in ROOT.glob("*-*"):
+        if not Path(f"/proc/{folder.name.rpartition('-')[2]}").exists():
             with suppress(SandboxError):  # another session was quicker
                 run(Sandbox.load(folder.name, root=ROOT).down())

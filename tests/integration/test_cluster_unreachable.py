@@ -9,13 +9,14 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
-from kubeocean.kube.meta import Json, uid_of
-from kubeocean.kube.resources import NODES, PODS
+from kubeocean.kube.meta import Json, parse_time, uid_of
+from kubeocean.kube.resources import LEASES, NODES, PODS
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.nodes import NodeTemplate
 from kubeocean.sandbox.sandbox import Sandbox, up
@@ -32,11 +33,13 @@ from tests.integration.federation import (
     eventually,
     make_namespace,
     opened,
+    steadily,
 )
 from tests.integration.programs import Program
 
 UNREACHABLE = {"key": "kubeocean.io/cluster-unreachable", "value": "true", "effect": "NoSchedule"}
 KNOWN_WITHIN = 15.0  # seconds
+UNKNOWN_WITHIN = 42.0  # seconds: 40 from its last answer, and some for the writes
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +157,44 @@ async def test_a_manager_that_starts_while_the_cluster_is_away_serves_the_others
         await federation.virtual.create(PODS, build_pod("other", namespace, other))
         await federation.running(namespace, "other")
 
-        async def told() -> bool:
-            connected = condition(await federation.virtual.get(CLUSTERBINDINGS, cut.binding), "Connected")
-            return (connected["status"], connected["reason"]) == ("False", "ClusterUnreachable")
-
-        await eventually(told, within=20, what="the cluster that is away is told")
+        await eventually(lambda: is_cut_off(federation, cut), within=45, what="the cluster that is away is told and cut off")
     await eventually(lambda: federation.is_ready(cut), within=20, what="Ready again")
     await federation.vnodes(cut)
     after = await federation.running(namespace, "cut")
     assert [uid_of(pod) for pod in after] == [uid_of(pod) for pod in before]
+
+
+async def test_after_40_s_of_silence_its_nodes_are_unknown_and_its_pods_out_of_service_until_it_is_back(
+    federation: Federation, apart: Sandbox
+) -> None:
+    lender = await federation.lend()
+    namespace = await make_namespace(federation.virtual)
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (before,) = await federation.running(namespace, "web")
+    virtual, physical = AuditLog(apart.virtual), AuditLog(apart.physical[0])
+
+    async def unknown() -> bool:
+        ready = condition(await federation.virtual.get(NODES, lender.vnode()), "Ready")
+        assert (ready["status"], ready["reason"]) == ("Unknown", "ClusterUnreachable"), ready
+        pod = condition(await federation.virtual.get(PODS, "web", namespace), "Ready")
+        assert (pod["status"], pod["reason"]) == ("False", "NodeLost"), pod
+        return True
+
+    with stopped(apart, 0):
+        await eventually(unknown, within=UNKNOWN_WITHIN, what="it is told that nobody knows")
+        lease = await federation.virtual.get(LEASES, lender.vnode(), "kube-node-lease")
+        silent = datetime.now(UTC) - parse_time(lease["spec"]["renewTime"])
+        assert silent.total_seconds() > 20, f"its lease was renewed {silent} ago"
+        virtual.restart()
+        await steadily(unknown, during=5, what="it stays so")
+        assert not [write for write in virtual.ours() if not write.is_lease], summary(virtual.ours())
+
+    async def known() -> bool:
+        (pod,) = await federation.running(namespace, "web")
+        assert uid_of(pod) == uid_of(before)
+        ready = condition((await federation.vnodes(lender))[0], "Ready")
+        assert ready["status"] == "True", ready
+        return True
+
+    await eventually(known, within=20, what="all is as before")
+    assert not [write for write in physical.ours() if write.verb == "delete"], summary(physical.ours())

@@ -8,7 +8,7 @@ import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.meta import name_of, uid_of
-from kubeocean.kube.resources import PODS, SECRETS, SERVICEACCOUNTS
+from kubeocean.kube.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS
 from tests.integration.audit import AuditLog, summary
 from tests.integration.credentials import (
     event_about,
@@ -132,8 +132,9 @@ async def test_a_kubeconfig_of_another_cluster_is_never_written_with(
     waiting = build_pod("waiting", namespace, lender)
     await federation.virtual.create(PODS, waiting)
     manager.kill()  # a fresh start must not be fooled either
+    await federation.virtual.patch(NODES, lender.vnode(), "", {"spec": {"taints": None}})
     manager.ensure()
-    await eventually(lambda: no_syncer_is_started(federation, lender), within=20, what="a pass of the new manager")
+    await eventually(lambda: is_cut_off(federation, lender), within=20, what="the new manager lets no Pods come")
     written = [write for write in log.ours() if lender.mount_namespace in (write.namespace, write.name) or write.is_lease]
     assert not written, summary(written)
     assert await uids(federation, lender, namespace, "web") == running
@@ -145,12 +146,13 @@ async def test_a_kubeconfig_of_another_cluster_is_never_written_with(
     assert not [write for write in log.ours() if write.namespace == lender.mount_namespace]
 
 
-async def no_syncer_is_started(federation: Federation, lender: Lender) -> bool:
-    """Tell whether a manager that has just been started says the same, and that it did not even begin to synchronise."""
+async def is_cut_off(federation: Federation, lender: Lender) -> bool:
+    """Tell whether the manager says that the cluster is another one, and has shut its virtual node."""
     binding = await federation.virtual.get(CLUSTERBINDINGS, lender.binding)
     assert binding["status"]["phase"] == "Failed"
-    assert condition(binding, "Ready")["reason"] == "ClusterIdentityChanged"
-    return "no syncer runs" in condition(binding, "SyncerReady")["message"]
+    assert condition(binding, "Ready")["reason"] == condition(binding, "SyncerReady")["reason"] == "ClusterIdentityChanged"
+    taints = (await federation.virtual.get(NODES, lender.vnode()))["spec"].get("taints") or ()
+    return "kubeocean.io/cluster-unreachable" in {taint["key"] for taint in taints}
 
 
 async def test_the_key_removed_from_the_secret_is_told_and_put_back(federation: Federation, lender: Lender) -> None:

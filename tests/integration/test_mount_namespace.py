@@ -2,7 +2,8 @@
 
 import uuid
 
-from kubeocean.kube.meta import Json, is_deleting
+from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.kube.meta import Json, is_deleting, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, PODS, PRIORITYCLASSES, SECRETS
 from tests.integration.audit import AuditLog, summary
 from tests.integration.credentials import event_about, is_failed
@@ -124,3 +125,44 @@ async def test_the_priority_class_is_there_while_somebody_borrows(federation: Fe
     await federation.lend()
     made = await federation.physical[0].get(PRIORITYCLASSES, "kubeocean-default")
     assert (made["value"], made["preemptionPolicy"], made.get("globalDefault", False)) == (-10000, "Never", False)
+
+
+async def test_another_mount_namespace_is_refused_while_pods_run_in_the_old_one(federation: Federation, namespace: str) -> None:
+    lender = await federation.lend()
+    new = f"{lender.mount_namespace}-new"
+    federation.made.physical.append((0, NAMESPACES, new, ""))
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    before = await federation.running(namespace, "web")
+
+    async def move(name: str) -> None:
+        await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"mountNamespace": name}})
+
+    await move(new)
+    binding = await eventually(lambda: is_failed(federation.virtual, lender, "MountNamespaceInUse"), what="the move is refused")
+    message = condition(binding, "Ready")["message"]
+    assert f"namespace {lender.mount_namespace} holds Pods of this binding" in message
+    assert f"set spec.mountNamespace back to {lender.mount_namespace}" in message
+    assert await find(federation.physical[0], NAMESPACES, new) is None
+
+    await move(lender.mount_namespace)
+    await eventually(lambda: federation.is_ready(lender), what="Ready in the old namespace")
+    after = await federation.running(namespace, "web")
+    assert [uid_of(pod) for pod in after] == [uid_of(pod) for pod in before]
+    assert len(await federation.twins(lender)) == 1
+
+    await discard(federation.virtual, PODS, "web", namespace, grace_seconds=1)
+
+    async def empty() -> bool:
+        return not await federation.twins(lender)
+
+    await eventually(empty, what="no Pod is left")
+    await move(new)
+    await eventually(lambda: claims(federation, new), what="the new namespace is claimed")
+    await eventually(lambda: federation.is_ready(lender), what="Ready in the new namespace")
+    old = await find(federation.physical[0], NAMESPACES, lender.mount_namespace)
+    assert old is None or is_deleting(old)
+
+
+async def claims(federation: Federation, name: str) -> bool:
+    found = await find(federation.physical[0], NAMESPACES, name)
+    return bool(found and CLAIMED_BY in (found["metadata"].get("annotations") or {}))

@@ -140,7 +140,7 @@ async def test_of_two_syncers_only_one_acts_and_the_other_takes_over(
         async def leader() -> str:
             lease = await find(federation.virtual, LEASES, f"kubeocean-syncer-{lender.binding}", "kubeocean-system")
             holder = str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
-            return next((name for name, program in programs.items() if holder.endswith(f"_{program.pid}")), "")
+            return next((name for name, program in programs.items() if f"_{program.pid}_" in holder), "")
 
         def actors(log: AuditLog) -> set[str]:
             own = [write for write in log.ours() if write.agent.startswith("kubeocean-syncer")]

@@ -133,7 +133,7 @@ async def test_a_binding_whose_cluster_is_gone_waits_and_says_why_until_force_re
 
         await steadily(still_there, during=2, what="the binding waits")
         await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"deletionPolicy": "Force"}})
-        await federation.unbind(lender, within=30)
+        await federation.unbind(lender, within=60)  # 40 s of silence are asked for
         assert await find(federation.virtual, NODES, lender.vnode()) is None, "virtual node"
         assert await find(federation.virtual, PODS, "web", namespace) is None, "virtual Pod"
         events = (await federation.virtual.list(EVENTS, "default")).items

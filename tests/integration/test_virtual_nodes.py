@@ -146,10 +146,10 @@ async def test_every_virtual_node_has_a_kubelet_port_of_its_own(federation: Fede
 async def test_its_lease_says_for_whom_and_how_long(federation: Federation, lender: Lender) -> None:
     _, vnode = await both(federation, lender)
 
-    async def lease() -> Json:
-        return await federation.virtual.get(LEASES, lender.vnode(), "kube-node-lease")
+    async def lease() -> Json | None:
+        return await find(federation.virtual, LEASES, lender.vnode(), "kube-node-lease")
 
-    found = await lease()
+    found = await eventually(lease, what="its Lease")
     assert found["spec"]["leaseDurationSeconds"] == 40
     (owner,) = found["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Node", lender.vnode(), uid_of(vnode))

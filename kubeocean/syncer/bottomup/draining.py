@@ -44,7 +44,8 @@ class Drain:
     async def step(self, vnode: Json, lease: Lease | None) -> bool:
         """Ask some more of the node's Pods to leave; returns whether any is still there."""
         name, now = name_of(vnode), self._pairing.clock()
-        pods = self._pods.of(name)
+        # `kubectl drain` leaves Pods of DaemonSets alone for the same reason: evicted, they are back at once, for ever.
+        pods = [pod for pod in self._pods.of(name) if not pod.comes_back]
         staying = rank(pod for pod in pods if not pod.leaving)
         batch, _ = next_to_ask(staying, self._evictor.asked(name), now)
         overdue = self._overdue(vnode, lease)

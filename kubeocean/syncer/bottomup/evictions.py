@@ -13,6 +13,7 @@ import structlog
 
 from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import BY_NODE
+from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.reclaim import NodePod, read_node_pod
 from kubeocean.kube.answers import blocked_by_disruption_budget, forbidden_by_terminating_namespace
 from kubeocean.kube.errors import Conflict, Forbidden, NotFound, ServerError, TooManyRequests
@@ -34,8 +35,9 @@ class NodePods:
         self._read: dict[str, dict[str, tuple[Entry[VirtualPod], NodePod]]] = {}  # vnode -> uid
 
     def of(self, vnode: str) -> list[NodePod]:
-        """Return the Pods that are bound to a virtual node."""
-        entries = self._pairing.virtual.pods.store.by_index(BY_NODE, vnode)
+        """Return the Pods that are bound to a virtual node, without the placeholder of its host ports: nobody moves that."""
+        bound = self._pairing.virtual.pods.store.by_index(BY_NODE, vnode)
+        entries = [entry for entry in bound if not is_placeholder(entry.key)]
         if not entries:
             self._read.pop(vnode, None)
             return []

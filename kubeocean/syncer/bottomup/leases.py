@@ -8,6 +8,7 @@ health, which travels in its mirrored conditions. Renewals are spread over the p
 from __future__ import annotations
 
 import asyncio
+from random import uniform
 from time import monotonic
 
 import structlog
@@ -46,7 +47,8 @@ class LeaseKeeper:
         nodes = {uid_of(node): node for node in self._pairing.own_vnodes() if not is_deleting(node)}
         for uid, node in nodes.items():
             if self._due.get(uid, 0.0) <= now:
-                self._due[uid] = now + RENEW_EVERY
+                # The first time somewhere within the period: nodes made together need not beat together for ever.
+                self._due[uid] = now + (RENEW_EVERY if uid in self._due else uniform(RENEW_EVERY / 2, RENEW_EVERY))
                 due.append(node)
         self._due = {uid: when for uid, when in self._due.items() if uid in nodes}
         for start in range(0, len(due), 16):
@@ -64,8 +66,9 @@ class LeaseKeeper:
             log.warning("lease not renewed", vnode=name, error=str(error))
 
     async def _renew_or_create(self, node: Json) -> None:
-        name, calls, now = name_of(node), self._pairing.virtual.calls, self._pairing.clock()
-        uid = self._lease_uids.get(name) or await self._find(node)
+        name, calls, now = name_of(node), self._pairing.virtual.calls, self._pairing.real_time()
+        # Whoever made a Lease under the node's name, it is that node's heartbeat: one left by others is taken over.
+        uid = self._lease_uids.get(name) or uid_of(await self._find(name) or {"metadata": {}})
         if uid:
             # The uid is the precondition: a Lease that was deleted and made anew by others is looked at again.
             patch = node_lease_renewal(node, now, name)
@@ -75,20 +78,21 @@ class LeaseKeeper:
             uid = uid_of(await calls.create(LEASES, node_lease(node, now, name)))
         self._lease_uids[name] = uid
 
-    async def _find(self, node: Json) -> str:
-        """Return the uid of the Lease that belongs to this very Node; "" when there is none. A stranger's is left alone."""
+    async def _find(self, name: str) -> Json | None:
         try:
-            lease = await self._pairing.virtual.calls.get(LEASES, name_of(node), names.NODE_LEASE_NAMESPACE)
+            return await self._pairing.virtual.calls.get(LEASES, name, names.NODE_LEASE_NAMESPACE)
         except NotFound:
-            return ""
-        owners = {owner.get("uid") for owner in lease["metadata"].get("ownerReferences") or ()}
-        return uid_of(lease) if uid_of(node) in owners else ""
+            return None
 
     async def remove(self, vnode: Json) -> None:
         """Delete the Lease of a virtual node that goes, if it is that node's."""
         self._lease_uids.pop(name_of(vnode), None)
-        if uid := await self._find(vnode):
+        lease = await self._find(name_of(vnode))
+        owners = {owner.get("uid") for owner in (lease or {"metadata": {}})["metadata"].get("ownerReferences") or ()}
+        if lease and uid_of(vnode) in owners:
             try:
-                await self._pairing.virtual.calls.delete(LEASES, name_of(vnode), names.NODE_LEASE_NAMESPACE, uid=uid)
+                await self._pairing.virtual.calls.delete(
+                    LEASES, name_of(vnode), names.NODE_LEASE_NAMESPACE, uid=uid_of(lease)
+                )
             except NotFound:
                 return

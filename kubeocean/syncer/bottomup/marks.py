@@ -6,26 +6,29 @@ recorded in the annotation beside it.
 
 from __future__ import annotations
 
+import structlog
+
 from kubeocean.api import names
 from kubeocean.domain.naming import label_value
-from kubeocean.kube.errors import NotFound
+from kubeocean.kube.errors import KubeError, NotFound, NotLeading
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, resource_version_of
 from kubeocean.kube.resources import NODES
 from kubeocean.syncer.pairing import Pairing
 
+log = structlog.get_logger(__name__)
 
-async def mark_leased(pairing: Pairing, physical: Json, policy: str) -> None:
-    """Label `physical` with the policy it is leased under, unless another borrower has."""
+
+async def mark_leased(pairing: Pairing, physical: Json, policy: str) -> bool:
+    """Label `physical` with the policy it is leased under, unless another borrower has. False: try again."""
     shown, recorded = _shown(physical)
     if shown == label_value(policy) or (shown is not None and recorded != pairing.owner.annotation):
-        return
-    await _patch(pairing, physical, label_value(policy), pairing.owner.annotation)
+        return True
+    return await _patch(pairing, physical, label_value(policy), pairing.owner.annotation)
 
 
-async def unmark(pairing: Pairing, physical: Json) -> None:
-    """Take the label off `physical`, if it is this owner's."""
-    if _shown(physical)[1] == pairing.owner.annotation:
-        await _patch(pairing, physical, None, None)
+async def unmark(pairing: Pairing, physical: Json) -> bool:
+    """Take the label off `physical`, if it is this owner's. False: try again."""
+    return _shown(physical)[1] != pairing.owner.annotation or await _patch(pairing, physical, None, None)
 
 
 def is_marked(physical: Json, owner_annotation: str) -> bool:
@@ -37,7 +40,7 @@ def _shown(physical: Json) -> tuple[str | None, str | None]:
     return labels_of(physical).get(names.POLICY_APPLIED_LABEL), annotations_of(physical).get(names.POLICY_APPLIED_BY_ANNOTATION)
 
 
-async def _patch(pairing: Pairing, physical: Json, label: str | None, owner: str | None) -> None:
+async def _patch(pairing: Pairing, physical: Json, label: str | None, owner: str | None) -> bool:
     # The resourceVersion decides between two borrowers who find the label absent at the same moment.
     patch: Json = {"metadata": {
         "resourceVersion": resource_version_of(physical), "labels": {names.POLICY_APPLIED_LABEL: label},
@@ -46,4 +49,11 @@ async def _patch(pairing: Pairing, physical: Json, label: str | None, owner: str
     try:
         await pairing.physical.calls.patch(NODES, name_of(physical), "", patch)
     except NotFound:
-        return
+        return True
+    except NotLeading:
+        raise
+    except KubeError as error:
+        # A mark is for people to see; that it cannot be written must not keep a window from closing in time.
+        log.info("mark not written", node=name_of(physical), binding=pairing.binding_name, error=str(error))
+        return False
+    return True

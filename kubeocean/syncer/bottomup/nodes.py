@@ -24,6 +24,7 @@ import structlog
 
 from kubeocean.clusters.physical import BY_NODE
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
+from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.leasing import Lease, LeaseFacts, assess
 from kubeocean.domain.naming import vnode_name
 from kubeocean.domain.reclaim import note_instant
@@ -48,10 +49,10 @@ from kubeocean.syncer.bottomup.draining import Drain, drained_since
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.marks import mark_leased, unmark
 from kubeocean.syncer.bottomup.policywatch import PolicyWatch
-from kubeocean.syncer.bottomup.ports import choose_port
 from kubeocean.syncer.bottomup.reclaim import Reclaim
 from kubeocean.syncer.pairing import Pairing
 
+MARK_AGAIN = 5.0  # seconds until a mark that could not be written is tried again
 DRAIN_POLL = 1.0  # seconds between looks at a node that is being drained
 OVERHANG_POLL = 5.0  # seconds after which a Pod that came or went is held against what is leased
 
@@ -75,6 +76,7 @@ class NodeController:
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
         self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        self.pairing.heed_port_clashes(self._port_clashes)
         PolicyWatch(self.pairing, self.controller.enqueue).attach()
 
     def enqueue_all(self) -> None:
@@ -93,6 +95,10 @@ class NodeController:
         if entry and is_vnode_of(entry.object(), self.pairing.spec.cluster_id):
             self.controller.enqueue(physical_name_of(entry.object()))
 
+    def _port_clashes(self, vnode: str) -> None:
+        if node := self.pairing.physical_node_of(vnode):
+            self.controller.enqueue(node)
+
     def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
         before, after = _taken_by(old), _taken_by(new)
         if before != after:
@@ -103,7 +109,7 @@ class NodeController:
         entry = new or old
         vnode = self.pairing.virtual.nodes.store.object(ObjectKey("", entry.summary.node)) if entry else None
         node = self.pairing.physical_node_behind(vnode) if vnode else None
-        if entry is None or vnode is None or node is None:
+        if entry is None or vnode is None or node is None or is_placeholder(entry.key):
             return
         if self.reclaim.waits_for_pods(node):
             self.controller.enqueue(node)
@@ -130,12 +136,16 @@ class NodeController:
         another_machine = existing is not None and physical_uid_of(existing) not in ("", uid_of(physical))
         if pairing.unbinding or another_machine or not lease.decision.leasable:
             self._remember(name, None)
-            await unmark(pairing, physical)
-            return await self._remove(existing, physical, lease) if existing else Result()
+            unmarked = await unmark(pairing, physical)
+            if existing is None:
+                return Result(None if unmarked else MARK_AGAIN)
+            # What it stood for is gone when another machine has that name: there is nothing to build it from any more.
+            return await self._remove(existing, None if another_machine else physical, lease)
         self._remember(name, lease)
         situation = self.reclaim.stand(name, existing, lease)
-        await self._keep(physical, existing, situation)
-        return Result(_seconds_until((lease.revisit_at, situation.revisit_at), pairing.clock()))
+        marked = await self._keep(physical, existing, situation)
+        next_look = _seconds_until((lease.revisit_at, situation.revisit_at), pairing.clock())
+        return Result(next_look if marked else min(MARK_AGAIN, next_look or MARK_AGAIN))
 
     def _lease_facts(self, name: str, physical: Json, existing: Json | None) -> LeaseFacts:
         pairing = self.pairing
@@ -161,11 +171,12 @@ class NodeController:
                 tell(known)
 
     # --- keeping ---------------------------------------------------------------------------------------------------
-    async def _keep(self, physical: Json, existing: Json | None, situation: Situation) -> None:
+    async def _keep(self, physical: Json, existing: Json | None, situation: Situation) -> bool:
+        """Make or update the virtual node; returns whether the mark on the physical one is as it should be."""
         pairing, name, lease = self.pairing, name_of(physical), situation.lease
         if existing is not None and is_deleting(existing):
             await self._release(existing, name)  # deleted behind our back: its going brings us back to make it anew
-            return
+            return True
         desired = build_vnode(self._vnode_facts(physical, existing, lease, situation))
         if existing is None:
             written = await pairing.virtual.calls.create(NODES, desired)
@@ -176,13 +187,15 @@ class NodeController:
             await self._write(existing, desired, name)
         self.reclaim.follow(name, existing, situation)
         if leased_under := lease.choice.winner or lease.lender.winner:
-            await mark_leased(pairing, physical, leased_under.name)
+            return await mark_leased(pairing, physical, leased_under.name)
+        return True
 
     def _vnode_facts(
         self, physical: Json, existing: Json | None, lease: Lease, situation: Situation | None
     ) -> VnodeFacts:
         """Return what the virtual node is built from; without `situation` it is on its way out."""
         pairing, remembered, of_lender = self.pairing, lease.remembered, lease.lender_remembered
+        vnode, address = vnode_name(pairing.spec.cluster_id, name_of(physical)), pairing.options.vnode_address
         # The drain has a clock of its own, noted on the node too, so that a change of leader does not start it anew.
         closing = situation.closing.text if situation else note_instant(drained_since(existing) or pairing.clock())
         return VnodeFacts(
@@ -190,7 +203,8 @@ class NodeController:
             capacity=lease.capacity.resources, policy_name=lease.policies_applied, policy_details=lease.policy_details,
             window_open=lease.window.open, force_reclaim_now=situation is not None and situation.forced,
             unreachable=not pairing.physical.reachability.reachable, deleting=situation is None,
-            proxier_address=pairing.options.vnode_address, port=choose_port(pairing, name_of(physical), existing),
+            ready_unknown_since=pairing.unknown_since(), proxier_address=address,
+            port=pairing.virtual.kubelet_ports.choose(vnode, address, existing),
             last_valid_policy=remembered.text() if remembered else "", closed_at=closing,
             last_valid_lender_policy=of_lender.text() if of_lender else "",
             conditions=situation.conditions if situation else (),
@@ -219,7 +233,7 @@ class NodeController:
         except NotFound as answer:
             if not proves_absence(answer):
                 raise
-            await self.pairing.physical.confirm_identity()
+            await self.pairing.physical.identity.confirm()
             self.pairing.gone_nodes.add(name)
             return await self._remove(existing, None, None)
         self.controller.freshness.expect(name, self.pairing.physical.nodes, live)

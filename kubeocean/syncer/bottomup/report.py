@@ -48,7 +48,7 @@ class BindingReporter:
             # Only scalar fields of ours: they need no precondition beyond this being the same binding.
             patch = {
                 "metadata": {"uid": self._pairing.binding_uid},
-                "status": counts | {"lastSyncTime": format_time(self._pairing.clock())},
+                "status": counts | {"lastSyncTime": format_time(self._pairing.real_time())},
             }
             await self._pairing.virtual.calls.patch(
                 CLUSTERBINDINGS, self._pairing.binding_name, "", patch, subresource="status"

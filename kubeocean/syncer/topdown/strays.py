@@ -23,6 +23,7 @@ from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 
 _ALL = "all"  # one key: strays are looked at together
+GATHER = 2.0  # seconds: each look lists every virtual Pod, so a whole crowd of strays shares one
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ class StrayController:
 
     def _changed(self, _: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
         if new and self._is_stray(new):
-            self.controller.enqueue(_ALL)
+            self.controller.queue.add_after(_ALL, GATHER)
 
     def _is_stray(self, entry: Entry[PhysicalPod]) -> bool:
         virtual = entry.summary.virtual
@@ -57,6 +58,7 @@ class StrayController:
         if not strays:
             return Result()
         claims = _claims((await self._pairing.virtual.calls.list(PODS)).items)
+        await self._pairing.virtual.identity.confirm()
         for stray in strays:
             claimant = claims.get(stray.key.name) or claims.get(stray.uid)
             if claimant:

@@ -52,7 +52,10 @@ async def _ensure(pairing: Pairing, vpod: Json, token: TokenSecret, context: Pod
         # Ours from before a crash, not yet in the cache: its token is bound to the same Pod and still good.
         live = await pairing.physical.calls.get(SECRETS, token.name, pairing.physical.mount_namespace)
         if not is_ours(live, pairing.owner) or annotations_of(live).get(names.VIRTUAL_POD_UID_ANNOTATION) != uid_of(vpod):
-            raise
+            name = f"{pairing.physical.mount_namespace}/{token.name}"
+            raise DependencyMissing(
+                "TokenSecretTaken", f"Secret {name} exists in the physical cluster and is not ours; the lender has to remove it"
+            ) from None
 
 
 def _root_ca(pairing: Pairing, namespace: str) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +152,7 @@ def test_the_command_prints_it() -> None:
 
 def run(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "hack" / script, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [ROOT / "hack" / script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
 
 

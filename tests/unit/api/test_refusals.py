@@ -41,6 +41,12 @@ def test_refused(sentence: str) -> None:
     assert (case.get("python") or case["says"]) in problem.remedy
 
 
+def test_of_each_kind_enough_is_refused() -> None:
+    kinds = [case["kind"] for case in REFUSED.values()]
+    assert kinds.count("ResourceLeasingPolicy") >= 40
+    assert kinds.count("ClusterBinding") >= 20
+
+
 @pytest.mark.parametrize("sentence", ACCEPTED)
 def test_accepted(sentence: str) -> None:
     parse(ACCEPTED[sentence])

@@ -53,6 +53,10 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage:" in result.output
 
 
+def test_a_clock_that_is_not_the_real_one_is_nothing_help_offers() -> None:
+    assert "clock" not in CliRunner().invoke(app, ["manager", "--help"]).output
+
+
 def test_the_printed_rbac_can_be_applied() -> None:
     result = CliRunner().invoke(app, ["rbac", "--mount-namespace", "team-a"])
     assert result.exit_code == 0
@@ -73,6 +77,8 @@ MISTYPED = {
     "a maybe": (["--leader-elect=maybe"], "--leader-elect"),
     "an unknown launcher": (["--launcher=kubernetes"], "--launcher"),
     "an unknown level": (["--log-level=loud"], "--log-level"),
+    "no clock": (["--clock-file=/nonexistent"], "--clock-file: cannot read /nonexistent: No such file or directory"),
+    "a clock without hands": (["--clock-file=/dev/null"], "--clock-file: /dev/null says ''; write how many seconds"),
     "no address": (["--health-probe-bind-address=foo", "--kubeconfig=/nonexistent"], "--health-probe-bind-address: 'foo'"),
 }
 

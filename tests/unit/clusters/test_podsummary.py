@@ -51,6 +51,18 @@ def test_trimming_changes_nothing_about_what_a_pod_takes() -> None:
         assert pod_requests(trim_foreign_pod(whole, OWNER)) == pod_requests(whole)
 
 
+def test_trimming_keeps_host_ports_and_no_others() -> None:
+    ports = [{"name": "http", "containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]
+    for host_network, taken in ((False, [8080]), (True, [81, 8080])):
+        whole = pod()
+        whole["spec"] |= {"hostNetwork": host_network}
+        whole["spec"]["containers"][0]["ports"] = ports
+        trimmed = trim_foreign_pod(whole, OWNER)
+        assert len(trimmed["spec"]["containers"][0]["ports"]) == len(taken)
+        assert [port.port for port in summarise_physical_pod(trimmed, OWNER).host_ports] == taken
+        assert summarise_physical_pod(trimmed, OWNER) == summarise_physical_pod(whole, OWNER)
+
+
 def test_another_bindings_twin_is_foreign_here() -> None:
     head = summarise_physical_pod(twin(), Owner("virtual-uid", "b"))
     assert not head.ours

@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 from kubeocean.clusters.rbac import build_physical_rbac
@@ -37,7 +36,7 @@ def test_granting_a_second_borrower_takes_nothing_from_the_first() -> None:
 
 def run(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "hack" / script, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [ROOT / "hack" / script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
 
 

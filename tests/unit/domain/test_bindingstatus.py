@@ -37,6 +37,10 @@ PROMISES = {
     "a failed connection starts no syncer": (
         BindingFacts(binding(), connection=Connection("ConnectivityFailed", "refused")),
         ("Failed", "ConnectivityFailed", False)),
+    "unless there is something of ours to look after": (
+        BindingFacts(
+            binding(finalizers=["kubeocean.io/clusterbinding-syncer"]), connection=Connection("ConnectivityFailed", "refused"),
+        ), ("Failed", "ConnectivityFailed", True)),
     "a good connection starts the syncer": (
         BindingFacts(binding(), connection=WELL), ("Pending", "Initializing", True)),
     "a syncer's own trouble is the binding's": (

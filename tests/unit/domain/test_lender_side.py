@@ -155,6 +155,15 @@ def test_what_is_remembered_of_the_lender_survives_while_he_cannot_be_heard() ->
     assert lease.lender_remembered == remember(before)
 
 
+def test_an_invalid_newcomer_makes_nobody_forget_what_was_in_force_before() -> None:
+    before, newcomer = policy("b", resourceLimits=cpu(3)), policy("n", priority=1, timeZone=NOWHERE)
+    lease = assessed([before, newcomer], [], vnode(borrowers=before))
+    assert (lease.decision.reason, lease.policies_applied, lease.capacity.resources) == ("PolicyInvalid", "", {"cpu": "7"})
+    assert lease.remembered == remember(before)
+    spoilt = policy("b", timeZone=NOWHERE)
+    assert assessed([spoilt], [], vnode(borrowers=before)).capacity.resources["cpu"] == "3"
+
+
 def test_what_a_lender_deletes_is_not_remembered() -> None:
     assert assessed([policy("b")], [], vnode(lenders=policy("l"))).lender_remembered is None
 

@@ -119,3 +119,11 @@ def test_a_released_namespace_keeps_no_trace() -> None:
     lenders = obj(annotations={"team": "infra"}, resourceVersion="7")
     claimed = apply_merge(lenders, build_claim_patch(lenders, US))
     assert apply_merge(claimed, build_release_patch(claimed)) == lenders
+
+
+def test_a_namespace_we_made_is_the_lenders_once_it_is_released() -> None:
+    made = build_namespace("borrowed", US)
+    released = apply_merge(made, build_release_patch(made))
+    assert not is_managed(released)
+    assert not released["metadata"]["annotations"]
+    assert not created_by_us(apply_merge(released, build_claim_patch(released, OTHER_BORROWER)), OTHER_BORROWER)

@@ -92,13 +92,17 @@ class Replica:
         now: Callable[[], float] = asyncio.get_running_loop().time
         epoch = datetime(2026, 1, 1, tzinfo=UTC) + wall_off_by
         self.elector = LeaderElector(
-            server, config, clock=now, wall=lambda: epoch + timedelta(seconds=now())
+            server, config, clock=now, wall=lambda: epoch + timedelta(seconds=now()), give_up=self._give_up
         )
+        self.given_up: list[str] = []
         self.leadership = self.elector.leadership
         self.started = self.stopped = 0
         self.cleanup_seconds = 0.0
         self.failure: BaseException | None = None
         self.finish = asyncio.Event()
+
+    def _give_up(self, what: str) -> None:
+        self.given_up.append(what)
 
     async def lead(self) -> None:
         self.started += 1
@@ -206,11 +210,11 @@ async def test_a_stopped_leader_releases_and_the_next_need_not_wait(server: Leas
 
 async def test_shutdown_ends_the_work_first_and_releases_then(server: LeaseServer) -> None:
     replica = Replica(server, "a")
-    replica.cleanup_seconds = 40.0  # longer than the lease
+    replica.cleanup_seconds = 19.0  # longer than the lease
     async with replica.running() as task:
         await asyncio.sleep(1)
         task.cancel()
-        await asyncio.sleep(39)
+        await asyncio.sleep(18)
         assert (replica.stopped, server.holder) == (0, "a")
         replica.leadership.check()  # still renewed, so the work may write until it has ended
         await asyncio.sleep(2)
@@ -287,6 +291,18 @@ async def test_a_deleted_lease_is_made_again(server: LeaseServer) -> None:
         server.lease = None
         await asyncio.sleep(3 * PERIOD)
         assert (server.holder, replica.started, replica.stopped) == ("a", 1, 0)
+
+
+async def test_work_that_does_not_end_ends_the_process(server: LeaseServer) -> None:
+    replica = Replica(server, "a")
+    replica.cleanup_seconds = 60.0
+    async with replica.running() as task:
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.sleep(19)
+        assert not replica.given_up
+        await asyncio.sleep(2)
+        assert replica.given_up == ["leading kubeocean did not end within 20 s after it was cancelled"]
 
 
 async def test_the_death_of_the_work_is_seen_and_the_lease_released(server: LeaseServer) -> None:

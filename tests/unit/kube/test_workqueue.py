@@ -133,6 +133,15 @@ async def test_add_after(case: str) -> None:
     assert passes == pytest.approx(expected)
 
 
+async def test_wishes_that_earlier_ones_replaced_do_not_pile_up() -> None:
+    queue = new_queue()
+    for _ in range(1000):
+        queue.add_after("a", 86_400.0)
+        queue.add_after("a", 5.0)
+        await finish(queue)
+    assert len(queue._delayed) < 100
+
+
 async def test_many_delays_share_the_one_timer() -> None:
     queue = new_queue()
     for number in (5, 1, 4, 2, 3):

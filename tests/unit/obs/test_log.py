@@ -40,3 +40,15 @@ def test_an_exception_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) ->
     except ValueError as error:
         structlog.get_logger("test").error("failed", exc_info=error)
     assert "ValueError: why" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_a_traceback_on_a_terminal_shows_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(format="console")
+    header = "".join(("hun", "ter2"))
+    try:
+        raise ValueError(len(header))
+    except ValueError as error:
+        structlog.get_logger("test").error("failed", exc_info=error)
+    shown = capsys.readouterr().err
+    assert "ValueError" in shown
+    assert "hunter2" not in shown

@@ -10,28 +10,31 @@ Time is the running loop's (`looptime`); the wall clock shows `World.start` plus
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from kubeocean.api.binding import ClusterBindingSpec, SecretReference
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
+from kubeocean.clusters.health import Reachability
+from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.lender import Standing
 from kubeocean.domain.ownership import Owner
-from kubeocean.kube.client import Client, PatchType
+from kubeocean.kube.client import Client, Listing, PatchType
 from kubeocean.kube.config import ServerConfig
-from kubeocean.kube.errors import Conflict, NotFound, TooManyRequests
+from kubeocean.kube.errors import AlreadyExists, Conflict, NotFound, TooManyRequests
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, format_time, key_of
+from kubeocean.kube.meta import Json, ObjectKey, format_time, key_of, labels_of, uid_of
 from kubeocean.kube.patch import apply_merge
-from kubeocean.kube.resources import NODES, PODS, Resource
+from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS, Resource
 from kubeocean.syncer.bottomup.clockwatch import watch_clock
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
+from kubeocean.syncer.bottomup.silence import watch_silence
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 
 WATCH_DELAY = 0.005  # seconds from a write to its event
@@ -40,6 +43,8 @@ SPEC = ClusterBindingSpec(cluster_id="edge", secret_ref=SecretReference(name="s"
 
 class Server:
     """An API server as far as our passes use one: uid, resourceVersion and finalizers count. Stands in for a Client."""
+
+    cluster = "in memory"
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.objects: dict[tuple[str, ObjectKey], Json] = {}
@@ -95,10 +100,23 @@ class Server:
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
         return copy.deepcopy(self.find(resource, name, namespace))
 
+    async def list(self, resource: Resource, namespace: str = "", *, label_selector: str = "") -> Listing:
+        wanted = dict(part.split("=") for part in label_selector.split(",") if part)
+        found = [
+            copy.deepcopy(obj) for (plural, key), obj in self.objects.items()
+            if plural == resource.plural and namespace in ("", key.namespace) and wanted.items() <= labels_of(obj).items()
+        ]
+        return Listing(found, str(self._version))
+
     async def create(self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "") -> Json:
         if subresource == "eviction":
             return await self._evict(obj)
         self.writes.append(f"create {resource.plural}")
+        key = key_of(obj)
+        if resource == PODS:
+            self.find(NAMESPACES, key.namespace)
+        if (resource.plural, key) in self.objects:
+            raise AlreadyExists(f"{key} is there", status=409, reason="AlreadyExists")
         return self.put(resource, obj)
 
     async def _evict(self, eviction: Json) -> Json:
@@ -125,7 +143,10 @@ class Server:
         merged = apply_merge(found, patch)
         if conditions is not None:
             by_type = {each["type"]: each for each in (found.get("status") or {}).get("conditions") or ()}
-            by_type |= {each["type"]: {**by_type.get(each["type"], {}), **each} for each in conditions}
+            for each in conditions:
+                by_type[each["type"]] = {**by_type.get(each["type"], {}), **each}
+                if each.get("$patch") == "delete":
+                    del by_type[each["type"]]
             merged["status"] = {**merged["status"], "conditions": list(by_type.values())}
         for directive in (merged.get("status") or {}).get("addresses") or ():
             directive.pop("$patch", None)
@@ -134,14 +155,17 @@ class Server:
         return self.put(resource, merged)
 
     async def delete(
-        self, resource: Resource, name: str, namespace: str = "", *, uid: str, grace_seconds: int | None = None
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
+        grace_seconds: int | None = None,
     ) -> Json:
         self.writes.append(f"delete {resource.plural}")
         found = self.find(resource, name, namespace)
-        if found["metadata"]["uid"] != uid:
+        if found["metadata"]["uid"] != uid or resource_version not in ("", found["metadata"]["resourceVersion"]):
             raise Conflict(f"uid of {name}", status=409)
         if found["metadata"].get("deletionTimestamp"):
             return copy.deepcopy(found)
+        if resource == PODS and grace_seconds == 0:
+            return self.remove(resource, key_of(found))
         if resource == PODS:
             asyncio.get_running_loop().call_later(self.grace, self._gone, ObjectKey(namespace, name))
         return self.put(resource, apply_merge(found, {"metadata": {"deletionTimestamp": format_time(self._now())}}))
@@ -160,8 +184,8 @@ class World:
         self.stepped = timedelta()
         self.events: list[tuple[str, str, str]] = []  # kind of the object, its name, reason
         self.virtual_server, self.physical_server = Server(self.now), Server(self.now)
-        self._virtual = self._open_virtual()
-        self._physical = self._open_physical()
+        self.virtual = self._open_virtual()
+        self.physical = self._open_physical()
         self.add_node("node-1")
         self.policy()
 
@@ -171,9 +195,12 @@ class World:
 
     def _open_virtual(self) -> VirtualCluster:
         cluster = VirtualCluster(ServerConfig("https://virtual.invalid"), user_agent="test")
-        cluster.uid, cluster.calls = "virtual-uid", cast(Client, self.virtual_server)
+        cluster.calls = cast(Client, self.virtual_server)
+        cluster.identity = Identity(cluster.calls)
+        cluster.identity.uid = uid_of(self.virtual_server.put(NAMESPACES, {"metadata": {"name": "kube-system"}}))
         self.virtual_server.serve(NODES, cluster.nodes)
         self.virtual_server.serve(PODS, cluster.pods)
+        self.virtual_server.serve(CSINODES, cluster.csi_nodes)
         self.virtual_server.serve(RESOURCELEASINGPOLICIES, cluster.policies)
         return cluster
 
@@ -183,8 +210,12 @@ class World:
             mount_namespace="mount", user_agent="test",
         )
         cluster.calls, cluster.lender.standing = cast(Client, self.physical_server), Standing.ABSENT
+        cluster.identity = Identity(cluster.calls)
+        cluster.identity.uid = uid_of(self.physical_server.put(NAMESPACES, {"metadata": {"name": "kube-system"}}))
         self.physical_server.serve(NODES, cluster.nodes)
         self.physical_server.serve(PODS, cluster.pods)
+        self.physical_server.serve(CSINODES, cluster.csi_nodes)
+        self.reachability = cluster.reachability = Reachability(steady=asyncio.get_running_loop().time)
         return cluster
 
     # --- what others do ----------------------------------------------------------------------------------------------
@@ -239,16 +270,19 @@ class World:
 
     # --- the process -------------------------------------------------------------------------------------------------
     @asynccontextmanager
-    async def leading(self) -> AsyncIterator[NodeController]:
-        """Run the node controllers until the end of the context; then they are gone, with all they had in memory."""
+    async def leading(self, *also: Callable[[Pairing], Coroutine[Any, Any, None]]) -> AsyncIterator[NodeController]:
+        """Run the node controllers, and `also`, until the end of the context; then they are gone, with their memory."""
         pairing = Pairing(
-            "lender", "binding-uid", SPEC, self._physical.owner, self._virtual, self._physical, cast(EventRecorder, self),
-            SyncerOptions(), clock=self.now,
+            "lender", "binding-uid", SPEC, self.physical.owner, self.virtual, self.physical, cast(EventRecorder, self),
+            SyncerOptions(), clock=self.now, real_time=self.now,
         )
         nodes = NodeController(pairing, LeaseKeeper(pairing))
         nodes.attach()
         clock = watch_clock(self.now, nodes.enqueue_all, steady=asyncio.get_running_loop().time)
-        tasks = [asyncio.create_task(each) for each in (nodes.controller.run(), nodes.reclaim.controller.run(), clock)]
+        silence = watch_silence(pairing, nodes.enqueue_all)
+        more = (part(pairing) for part in also)
+        work = (nodes.controller.run(), nodes.reclaim.controller.run(), clock, silence, *more)
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             await asyncio.sleep(0.1)
             yield nodes

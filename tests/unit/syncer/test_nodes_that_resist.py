@@ -1,0 +1,84 @@
+"""A node's end, its window and its heartbeat do not depend on others' good will."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from kubeocean.kube.errors import Forbidden
+from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.resources import LEASES, NODES, PODS
+from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.pairing import Pairing
+from tests.unit.syncer.world import World
+
+pytestmark = pytest.mark.looptime
+EVERYTHING = [{"operator": "Exists"}]
+
+
+def daemon(world: World) -> Json:
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "cni", "uid": "d", "controller": True}
+    return world.virtual_server.put(PODS, {
+        "metadata": {"name": "cni-x", "namespace": "ns", "ownerReferences": [owner]},
+        "spec": {"nodeName": "vnode-edge-node-1", "tolerations": EVERYTHING, "containers": [{"name": "main"}]},
+        "status": {"phase": "Running"},
+    })
+
+
+async def test_a_daemonset_that_tolerates_everything_does_not_keep_a_node_for_ever() -> None:
+    world = World()
+    async with world.leading() as nodes:
+        daemon(world)
+        world.pod("web")
+        await asyncio.sleep(0.5)
+        world.policy(nodeSelector={"nodeSelectorTerms": [{"matchExpressions": [{"key": "no", "operator": "Exists"}]}]})
+        nodes.enqueue_all()
+        await asyncio.sleep(10)
+    assert ("nodes", ObjectKey("", "vnode-edge-node-1")) not in world.virtual_server.objects
+    assert [name for _, name in world.virtual_server.evictions] == ["web"]
+
+
+@contextmanager
+def marks_are_forbidden(world: World) -> Iterator[None]:
+    patch = world.physical_server.patch
+
+    async def refuse(resource: Any, *arguments: Any, **options: Any) -> Json:
+        if resource == NODES:
+            raise Forbidden("nodes may not be patched", status=403)
+        return await patch(resource, *arguments, **options)
+
+    world.physical_server.patch = refuse  # type: ignore[method-assign]  # a fault no real server gives on demand
+    yield
+    world.physical_server.patch = patch  # type: ignore[method-assign]
+
+
+async def test_a_window_closes_in_time_although_marks_cannot_be_written() -> None:
+    world = World()
+    world.policy(timeWindows=[{"start": "11:00", "end": "12:00"}])  # it is 12:00:00.25: shut at 12:01
+    with marks_are_forbidden(world):
+        async with world.leading():
+            await asyncio.sleep(58)
+            assert world.effects() == []
+            await asyncio.sleep(2.5)
+            assert world.effects() == ["NoSchedule"]
+
+
+async def test_a_heartbeat_left_by_another_program_is_taken_over() -> None:
+    world = World()
+    kept: list[LeaseKeeper] = []
+
+    async def leases(pairing: Pairing) -> None:
+        kept.append(LeaseKeeper(pairing))
+        await kept[0].run()
+
+    world.virtual_server.put(LEASES, {
+        "metadata": {"name": "vnode-edge-node-1", "namespace": "kube-node-lease"},
+        "spec": {"renewTime": "2020-01-01T00:00:00.000000Z"},
+    })
+    async with world.leading(leases):
+        await asyncio.sleep(2)
+    lease = world.virtual_server.find(LEASES, "vnode-edge-node-1", "kube-node-lease")
+    assert lease["spec"]["renewTime"].startswith("2026-01-01")
+    assert [owner["kind"] for owner in lease["metadata"]["ownerReferences"]] == ["Node"]

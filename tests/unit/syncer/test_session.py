@@ -1,0 +1,397 @@
+"""What begins a session, ends it, and makes it give up a cluster: in virtual time, between two clusters in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from kubeocean.api.binding import ClusterBindingSpec
+from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
+from kubeocean.clusters.physical import PhysicalCluster
+from kubeocean.clusters.secretwatch import SecretWatch
+from kubeocean.domain.bindingstatus import SyncerState
+from kubeocean.kube.errors import ConfigError, ServerError, Unreachable
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.meta import Json, ObjectKey, finalizers_of
+from kubeocean.kube.resources import NAMESPACES, NODES, PODS, Resource
+from kubeocean.syncer import session as sessions
+from kubeocean.syncer.pairing import Pairing, SyncerOptions
+from kubeocean.syncer.session import Session
+from kubeocean.syncer.syncer import Syncer
+from tests.unit.syncer.world import World
+
+pytestmark = pytest.mark.looptime
+SPEC: Json = {"clusterID": "edge", "secretRef": {"name": "s", "namespace": "n"}, "mountNamespace": "mount"}
+HELD = ["kubeocean.io/clusterbinding-syncer"]
+GONE: dict[str, Any] = {"deletionTimestamp": "2026-01-01T12:00:00Z"}
+
+
+class Secret:
+    """Stands in for the watch of the Secret; `data` is what it shows."""
+
+    reference, running = "n/s", True
+
+    def __init__(self) -> None:
+        self.data: Json | None = {"data": {"kubeconfig": "a"}}
+        self.change: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    async def lasting(self) -> None:
+        await asyncio.Event().wait()
+
+    async def read(self) -> Json | None:
+        return self.data
+
+    def become(self, data: Json | None) -> None:
+        self.data = data
+        self.change()
+
+
+class Case:
+    """One binding, its syncer, and a physical cluster that can be opened as long as `trouble` is None."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world, self.secret, self.trouble = World(), Secret(), cast(Exception | None, None)
+        self.said: list[SyncerState] = []
+        self.opened: list[str] = []  # the mountNamespaces served, by session
+        virtual = self.world.virtual_server
+        virtual.grace = self.world.physical_server.grace = 0.1
+        virtual.serve(CLUSTERBINDINGS, self.world.virtual.bindings)
+        self.uid = self.world.physical.identity.uid
+        self.bind()
+        monkeypatch.setattr(sessions, "Pairing", partial(Pairing, real_time=self.world.now))
+        monkeypatch.setattr(Session, "_open", lambda _, spec, *__: self._open(spec))
+        monkeypatch.setattr("kubeocean.syncer.syncer.SecretWatch", self._watch)
+        physical: Any = self.world.physical
+        for name, act in (("run", _for_ever), ("wait_synced", _at_once), ("close", _at_once)):
+            monkeypatch.setattr(physical, name, act)
+        monkeypatch.setattr(physical, "serve_namespace", self._serve)
+        self.syncer = Syncer(
+            "lender", self.world.virtual, cast(EventRecorder, self.world), SyncerOptions(clock=self.world.now),
+            guard=lambda: None, user_agent="test", on_change=self.said.append,
+        )
+
+    def bind(self, name: str = "lender", *, spec: Json | None = None, **metadata: Any) -> None:
+        """Create the binding, or replace it."""
+        defaults = {"finalizers": HELD, "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        self.world.virtual_server.put(CLUSTERBINDINGS, {
+            "metadata": {"name": name, **defaults, **metadata}, "spec": SPEC | (spec or {}),
+            "status": {"physicalClusterUID": self.uid},
+        })
+
+    async def _open(self, spec: ClusterBindingSpec) -> PhysicalCluster:
+        self.opened.append("")
+        if self.trouble:
+            raise self.trouble
+        self.world.physical.mount_namespace = spec.mount_namespace
+        return self.world.physical
+
+    def _serve(self, namespace: str) -> None:
+        self.world.physical.mount_namespace = self.opened[-1] = namespace
+
+    def _watch(self, _: object, *, on_change: Callable[[], None], **__: str) -> SecretWatch:
+        self.secret.change = on_change
+        return cast(SecretWatch, self.secret)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        task = asyncio.create_task(self.syncer.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    @property
+    def state(self) -> tuple[bool, str]:
+        return self.syncer.state.ready, self.syncer.state.reason
+
+    def binding(self) -> Json | None:
+        return self.world.virtual_server.objects.get(("clusterbindings", ObjectKey("", "lender")))
+
+    def vnode(self) -> Json | None:
+        return self.world.virtual_server.objects.get(("nodes", ObjectKey("", "vnode-edge-node-1")))
+
+    def taints(self) -> set[str]:
+        vnode = self.vnode()
+        assert vnode
+        return {taint["key"] for taint in vnode["spec"]["taints"]}
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _at_once() -> None:
+    return
+
+
+@pytest.fixture
+async def case(monkeypatch: pytest.MonkeyPatch) -> Case:
+    made = Case(monkeypatch)
+    await asyncio.sleep(0.1)
+    return made
+
+
+async def test_a_session_serves_its_binding(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        assert case.state == (True, "")
+        assert case.vnode() is not None
+
+
+# --- letting go ------------------------------------------------------------------------------------------------------
+async def test_force_lets_go_only_of_a_cluster_that_was_silent_for_40_s(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+    case.trouble = Unreachable("refused", cluster="lender")
+    case.bind(spec={"deletionPolicy": "Force"}, **GONE)
+    async with case.running() as task:
+        await asyncio.sleep(38)
+        assert case.vnode() is not None
+        assert case.state == (False, "ClusterUnreachable")
+        await asyncio.sleep(8)
+        assert task.done()
+    assert (case.binding(), case.vnode()) == (None, None)
+    assert case.world.reasons("ClusterBinding") == ["LeftBehind"]
+
+
+async def test_a_cluster_that_answers_in_time_is_not_let_go_of(case: Case) -> None:
+    case.trouble = Unreachable("refused", cluster="lender")
+    case.bind(spec={"deletionPolicy": "Force"}, **GONE)
+    async with case.running() as task:
+        await asyncio.sleep(30)
+        case.trouble = None
+        await asyncio.sleep(10)
+        assert task.done()
+    assert case.world.reasons("ClusterBinding") == []
+    assert case.binding() is None
+
+
+async def test_a_failure_of_the_virtual_cluster_never_lets_go(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.bind(spec={"deletionPolicy": "Force"}, **GONE)
+
+    async def fail(*_: object, **__: object) -> Json:
+        raise Unreachable("virtual: refused", cluster="virtual")
+
+    monkeypatch.setattr(case.world.virtual_server, "get", fail)
+    async with case.running():
+        await asyncio.sleep(300)
+    assert case.world.reasons("ClusterBinding") == []
+    assert case.binding() is not None
+
+
+async def test_another_cluster_under_the_old_address_is_as_good_as_gone(case: Case) -> None:
+    case.world.physical_server.put(NAMESPACES, {"metadata": {"name": "kube-system", "uid": "another"}})
+    case.bind(spec={"deletionPolicy": "Force"}, **GONE)
+    async with case.running() as task:
+        await asyncio.sleep(50)
+        assert task.done()
+    assert case.world.reasons("ClusterBinding") == ["LeftBehind"]
+
+
+async def test_letting_go_spares_a_node_that_merely_bears_the_label(case: Case) -> None:
+    case.world.virtual_server.put(NODES, {
+        "metadata": {"name": "real", "labels": {"kubeocean.io/physical-cluster-id": "edge"}}, "spec": {}, "status": {},
+    })
+    case.trouble = Unreachable("refused", cluster="lender")
+    case.bind(spec={"deletionPolicy": "Force"}, **GONE)
+    async with case.running():
+        await asyncio.sleep(60)
+    assert case.world.virtual_server.find(NODES, "real")
+    assert case.binding() is None
+
+
+# --- premises --------------------------------------------------------------------------------------------------------
+async def test_while_unbinding_a_secret_that_is_deleted_too_disturbs_nobody(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("slow")
+        case.world.virtual_server.grace = 20.0
+        await asyncio.sleep(1)
+        case.bind(**GONE, generation=2)
+        await asyncio.sleep(2)
+        case.secret.become(None)
+        await asyncio.sleep(60)
+    assert (len(case.opened), case.binding(), case.vnode()) == (1, None, None)
+
+
+async def test_a_binding_that_was_made_anew_gets_a_session_of_its_own(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        case.bind(uid="another-binding", generation=2)
+        await asyncio.sleep(2)
+        assert len(case.opened) == 2
+
+
+async def test_an_edit_while_the_session_begins_is_not_lost(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slowly() -> None:
+        case.bind(spec={"disableNodeDefaultTaint": True}, generation=2)
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(case.world.physical, "wait_synced", slowly)
+    async with case.running():
+        await asyncio.sleep(3)
+        assert "kubeocean.io/vnode" not in case.taints()
+
+
+async def test_an_edit_during_a_failing_attempt_is_tried_soon(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.trouble = ConfigError("Secret n/s: no")
+    async with case.running():
+        await asyncio.sleep(200)
+        attempts = len(case.opened)
+        case.trouble = None
+        case.secret.become({"data": {"kubeconfig": "b"}})
+        await asyncio.sleep(2)
+        assert case.state == (True, "")
+        assert len(case.opened) == attempts + 1
+
+
+async def test_what_changes_in_the_very_attempt_that_fails_is_tried_soon(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[float] = []
+
+    async def fail(session: Session, *_: object) -> PhysicalCluster:
+        attempts.append(asyncio.get_running_loop().time())
+        if len(attempts) == 6:
+            case.secret.become({"data": {"kubeconfig": "b"}})  # after it was read
+        raise ConfigError("Secret n/s: no")
+
+    monkeypatch.setattr(Session, "_open", fail)
+    async with case.running():
+        await asyncio.sleep(200)
+    assert attempts[5] - attempts[4] > 5
+    assert attempts[6] - attempts[5] <= 2
+    assert attempts[7] - attempts[6] > 5
+
+
+async def test_a_duplicate_holds_nothing(case: Case) -> None:
+    case.bind("older", creationTimestamp="2025-01-01T00:00:00Z")
+    case.bind(finalizers=["other"], generation=2)
+    await asyncio.sleep(0.1)
+    async with case.running():
+        await asyncio.sleep(3)
+        assert case.state == (False, "ValidationFailed")
+        assert "already used by ClusterBinding 'older'" in case.syncer.state.message
+        binding = case.binding()
+        assert binding
+        assert finalizers_of(binding) == ["other"]
+        assert case.opened == []
+        case.world.virtual_server.remove(CLUSTERBINDINGS, ObjectKey("", "older"))
+        await asyncio.sleep(2)
+        assert case.state == (True, "")
+
+
+# --- cut off ---------------------------------------------------------------------------------------------------------
+TROUBLES: dict[str, tuple[Exception, bool]] = {
+    "the cluster does not answer": (Unreachable("refused", cluster="lender"), True),
+    "the kubeconfig is broken": (ConfigError("no server"), True),
+    "the virtual cluster does not answer": (Unreachable("refused", cluster="virtual"), False),
+    "the cluster has a bad moment": (ServerError("500", cluster="lender", status=500), False),
+}
+
+
+@pytest.mark.parametrize("how", TROUBLES)
+async def test_vnodes_are_shut_while_no_session_can_begin(how: str, case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+    trouble, shut = TROUBLES[how]
+    case.trouble = trouble
+    before = case.taints()
+    async with case.running():
+        await asyncio.sleep(10)
+        assert ("kubeocean.io/cluster-unreachable" in case.taints()) is shut
+        writes = len(case.world.writes)
+        await asyncio.sleep(300)
+        assert len(case.world.writes) == writes, "said once"
+        case.trouble = None
+        await asyncio.sleep(65)
+        assert case.taints() == before
+
+
+# --- another mountNamespace ------------------------------------------------------------------------------------------
+async def test_twins_go_on_in_their_namespace_when_the_spec_names_another(case: Case) -> None:
+    owner = case.world.physical.owner
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        await asyncio.sleep(1)
+        case.bind(spec={"mountNamespace": "other"}, generation=2)
+        await asyncio.sleep(2)
+        assert case.state == (False, "MountNamespaceInUse")
+        assert "set spec.mountNamespace back to mount" in case.syncer.state.message
+        case.world.pod("later")
+        await asyncio.sleep(1)
+        twins = {key.namespace for plural, key in case.world.physical_server.objects if plural == "pods"}
+        assert twins == {"mount"}
+        assert case.vnode() is not None
+        for name in ("web", "later"):
+            await case.world.virtual_server.delete(PODS, name, "ns", uid=f"uid-pods-{name}")
+        await asyncio.sleep(8)
+        assert case.opened == ["mount", "mount", "other"]
+        assert case.state == (True, "")
+        claim = case.world.physical_server.find(NAMESPACES, "other")["metadata"]["annotations"]
+        assert claim["kubeocean.io/claimed-by"] == owner.annotation
+
+
+async def test_unbinding_works_in_the_namespace_that_is_served(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        await asyncio.sleep(1)
+        case.bind(spec={"mountNamespace": "other"}, generation=2)
+        await asyncio.sleep(2)
+        case.bind(spec={"mountNamespace": "other"}, generation=3, **GONE)
+        await asyncio.sleep(60)
+    assert case.binding() is None
+    assert not [key for plural, key in case.world.physical_server.objects if plural == "pods"]
+
+
+async def test_a_lender_who_undoes_what_we_take_back_does_not_keep_us(case: Case) -> None:
+    writes = 0
+
+    async def put_back(*args: Any, **rest: Any) -> Json:
+        nonlocal writes
+        writes += 1
+        return {}
+
+    lender = case.world.physical_server
+    entry = {"virtualClusterUID": case.world.virtual.uid, "clusterID": "edge"}
+    lender.put(RESOURCELEASINGPOLICIES, {
+        "metadata": {"name": "his"}, "spec": {}, "status": {"borrowers": [entry]},
+    })
+    patch = lender.patch
+
+    async def refuse_to_forget(resource: Resource, *args: Any, **rest: Any) -> Json:
+        return await (put_back() if resource == RESOURCELEASINGPOLICIES else patch(resource, *args, **rest))
+
+    lender.patch = refuse_to_forget  # type: ignore[method-assign]
+    case.bind(**GONE)
+    async with case.running():
+        await asyncio.sleep(60)
+    assert writes == 10
+    assert case.binding() is None
+
+
+# --- unbinding -------------------------------------------------------------------------------------------------------
+async def test_a_virtual_node_that_no_cache_shows_keeps_the_binding(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        labels = {"kubeocean.io/managed-by": "kubeocean", "kubeocean.io/physical-cluster-id": "edge"}
+        unseen = {"metadata": {"name": "vnode-edge-node-2", "labels": labels, "resourceVersion": "1"}}
+        case.world.virtual_server.objects["nodes", ObjectKey("", "vnode-edge-node-2")] = unseen
+        case.bind(**GONE, generation=2)
+        await asyncio.sleep(30)
+        assert (case.vnode(), case.binding() is None) == (None, False)
+        case.world.virtual_server.remove(NODES, ObjectKey("", "vnode-edge-node-2"))
+        await asyncio.sleep(3)
+        assert case.binding() is None
+
+
