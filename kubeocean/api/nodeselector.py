@@ -66,6 +66,10 @@ _FieldRequirement = Annotated[
         "matchFields knows only the key metadata.name with operator In or NotIn; use matchExpressions for labels",
         lambda asked: asked.key == "metadata.name" and asked.operator in ("In", "NotIn"),
     ),
+    Rule(
+        "!has(self.values) || size(self.values) < 2", "matchFields takes exactly one node name; write one term per name",
+        lambda asked: len(asked.values) < 2,
+    ),
 ]
 
 

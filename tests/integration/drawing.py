@@ -45,11 +45,11 @@ def draw_selector(rng: Random, nodes: list[str]) -> Json:
             {"key": "quarantine", "operator": "DoesNotExist"},
         ]
         if rng.random() < 0.2:
-            some = sorted(rng.sample(nodes, max(1, len(nodes) // 3)))
-            return {"matchFields": [{"key": "metadata.name", "operator": rng.choice(("In", "NotIn")), "values": some}]}
+            one = [rng.choice(nodes)]
+            return {"matchFields": [{"key": "metadata.name", "operator": rng.choice(("In", "NotIn")), "values": one}]}
         return {"matchExpressions": rng.sample(asked, rng.randint(1, 2))}
 
-    return {"nodeSelectorTerms": [term() for _ in range(rng.randint(1, 2))]}
+    return {"nodeSelectorTerms": [term() for _ in range(rng.randint(1, 3))]}
 
 
 def draw_policy(rng: Random, cluster: str, nodes: list[str]) -> Json:
@@ -57,7 +57,7 @@ def draw_policy(rng: Random, cluster: str, nodes: list[str]) -> Json:
     spec: Json = {"cluster": cluster, "priority": rng.choice((0, 0, 0, 1, 2, -1))}
     if rng.random() < 0.5:
         spec["nodeSelector"] = draw_selector(rng, nodes)
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         spec["timeWindows"] = [draw_window(rng) for _ in range(rng.randint(1, 2))]
     if rng.random() < 0.5:
         spec["timeZone"] = rng.choice(ZONES)

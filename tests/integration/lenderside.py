@@ -74,7 +74,8 @@ class LenderSide:
     async def change_nodes(self) -> str:
         """Change something about a third of the nodes."""
         changes: tuple[Callable[[str], Awaitable[str]], ...] = (
-            self.relabel, self._hide, self._show, self._shrink, self._cordon, self._uncordon, self._taint, self._untaint,
+            self.relabel, self._hide, self._shrink, self._cordon, self._uncordon, self._taint, self._untaint,
+            *[self._show] * 3,  # or few would be left
         )
         nodes = self._rng.sample(self.nodes, max(4, len(self.nodes) // 3))
         drawn = [(self._rng.choice(changes), node) for node in nodes]
@@ -114,11 +115,11 @@ class LenderSide:
         return f"{node} is another's virtual node, out of its window"
 
     async def _untaint(self, node: str) -> str:
-        await self._patch_node(node, {"spec": {"taints": [{"$patch": "delete", "key": drawing.ANOTHERS_TAINT["key"]}]}})
+        await self._patch_node(node, {"spec": {"taints": []}})  # Kubernetes puts that of a cordon back
         return f"{node} is nobody's virtual node"
 
     async def _patch_node(self, node: str, change: Json) -> None:
-        await self.client.patch(NODES, node, "", change, kind=PatchType.STRATEGIC)
+        await self.client.patch(NODES, node, "", change)
 
     async def replace_nodes(self) -> str:
         """Have a node leave for a while, one come back, and one be another machine from now on."""

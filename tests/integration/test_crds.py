@@ -46,6 +46,12 @@ SMALLEST: dict[str, Json] = {
 Create = Callable[[Json], Awaitable[Json]]
 
 
+@pytest.fixture(scope="module")
+def sandbox(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
+    """A virtual cluster without a manager: what a test writes into a status stays there until it is read."""
+    return start_sandbox("crds", clusters=0)
+
+
 @pytest.fixture
 async def client(virtual_client: Client, eventually: Callable[..., Awaitable[Any]]) -> Client:
     """A client of a cluster that knows our kinds."""

@@ -22,14 +22,15 @@ from kubeocean.kube.resources import NODES, PODS
 from tests.integration import drawing
 from tests.integration.federation import eventually
 from tests.integration.lenderside import LenderSide, in_batches, remove
-from tests.oracle.judgement import Physical, Record, World, differences, judge
+from tests.oracle.judgement import Physical, Record, Verdict, View, World, differences, judge
 
 START, LENGTH = datetime(2026, 3, 28, 12, tzinfo=UTC), timedelta(days=1)  # Europe's clocks go forward in that night
 BEFORE_EDGE = timedelta(seconds=1.5)  # time for the clock's step to be noticed; the edge then comes by itself
 STEADY = 0.3  # seconds after which everything has to be as it was
 BORROWER = 2  # the side of policies in the virtual cluster; 0 and 1 are those in the physical ones
 UNCHECKED_SIDE = 1  # its CRD lets everything through
-DECK = ("time",) * 6 + ("edit",) * 3 + ("create", "nodes", "pods", "spoil") * 2 + ("delete", "replace", "binding")
+FIRST = {(BORROWER, "policy-1"), (BORROWER, "policy-2")}
+DECK = ("time",) * 6 + ("edit",) * 3 + ("nodes", "pods", "create", "delete") * 2 + ("spoil", "replace", "binding")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Walk:
         self._rng, self._clock = rng, clock
         self._virtual, self._virtual_uid, self._lenders = virtual, virtual_uid, lenders
         self._policies: dict[tuple[int, str], Json] = {}  # the last valid spec of what there is, by side and name
+        self._spoilt: set[tuple[int, str]] = set()  # those that are invalid now
         self._last = (-1, "")  # the policy written last: perhaps without visible effect, so nobody knows if it was noticed
         self._made = 0
         self._deck: list[str] = []
@@ -79,8 +81,9 @@ class Walk:
         for lender in self._lenders:
             await in_batches(lender.relabel(node) for node in lender.nodes)
             await lender.add_pods(self.scale.pods // 2)
-            limits = [{"resource": "cpu", "percent": 90}]
-            await self._write_policy(BORROWER, {"cluster": lender.binding, "resourceLimits": limits})
+            await self._write_policy(BORROWER, {"cluster": lender.binding, "timeWindows": [drawing.draw_window(self._rng)]})
+        for side, lender in enumerate(self._lenders):
+            await self._write_policy(side, drawing.draw_policy(self._rng, "*", lender.nodes))
         await self._check("at the beginning")
 
     async def step(self) -> None:
@@ -100,14 +103,17 @@ class Walk:
         self.story.append(what)
         await eventually(self._compare, within=10 + self.scale.nodes / 2, what="\n".join(self.story))
         await asyncio.sleep(STEADY)
-        self._records = await eventually(self._compare, within=5, what="\n".join([*self.story, "and then"]))
+        verdicts = await eventually(self._compare, within=5, what="\n".join([*self.story, "and then"]))
+        self._records = {name: record for name, (_, record) in verdicts.items()}
+        self.story[-1] += f" -> {tell_shares([view for view, _ in verdicts.values()])}"
 
-    async def _compare(self) -> dict[str, Record]:
+    async def _compare(self) -> dict[str, Verdict]:
+        """Return what the oracle says of the virtual nodes that there are."""
         world = await self._read()
         expected = judge(world, self._clock.now(), self._records)
         different = differences(expected, (await self._virtual.list(NODES)).items)
         assert not different, f"{len(different)} of {len(expected)} nodes differ, the first is {different[0]}"
-        return {name: verdict[1] for name, verdict in expected.items() if verdict}
+        return {name: verdict for name, verdict in expected.items() if verdict}
 
     async def _read(self) -> World:
         physical = {}
@@ -124,9 +130,9 @@ class Walk:
     async def _pass_time(self) -> str:
         now, stride = self._clock.now(), LENGTH / (self.scale.steps * DECK.count("time") / len(DECK))
         specs = [self._policies[key] for key in sorted(self._policies)]
-        edges = [edge for edge in drawing.edges_after(specs, now) if edge > now + stride / 3]
-        if edges and self._rng.random() < 0.5:
-            edge = self._rng.choice([each for each in edges if each < now + stride * 2] or edges[:1])
+        edges = [edge for edge in drawing.edges_after(specs, now) if now + stride / 2 < edge < now + stride * 1.5]
+        if edges and self._rng.random() < 0.6:
+            edge = self._rng.choice(edges)
             self._clock.set(edge - BEFORE_EDGE)
             await asyncio.sleep(BEFORE_EDGE.total_seconds())
             return f"the clock has run across {edge:%H:%M}"
@@ -137,12 +143,13 @@ class Walk:
     async def _create_policy(self) -> str:
         side, cluster, lender = self._draw_side()
         spec = drawing.draw_policy(self._rng, cluster, lender.nodes)
-        written = self._spoilt(side, spec) if self._rng.random() < 0.2 else spec
+        written = self._spoil(side, spec) if self._rng.random() < 0.2 else spec
         name = await self._write_policy(side, spec, written)
         return f"{tell(side)} creates {name}: {written}"
 
     async def _edit_policy(self) -> str:
-        side, name = self._rng.choice(sorted(self._policies))
+        mended = self._spoilt if self._rng.random() < 0.6 else set()
+        side, name = self._rng.choice(sorted(mended or self._policies))
         _, cluster, lender = self._draw_side(side)
         spec = drawing.draw_policy(self._rng, cluster, lender.nodes)
         await self._write_policy(side, spec, spec, name=name)
@@ -151,15 +158,16 @@ class Walk:
     async def _spoil_policy(self) -> str:
         side, name = self._rng.choice(sorted(self._policies.keys() - {self._last}))
         spec = self._policies[side, name]
-        written = self._spoilt(side, spec)
+        written = self._spoil(side, spec)
         await self._write_policy(side, spec, written, name=name)
         return f"{tell(side)} makes {name} invalid: {written}"
 
     async def _delete_policy(self) -> str:
-        if len(self._policies) < 3:
-            return await self._create_policy()
         side, name = self._rng.choice(sorted(self._policies))
+        if (side, name) in FIRST:
+            return await self._create_policy()  # each binding keeps one of its own, or there would soon be little to see
         del self._policies[side, name]
+        self._spoilt.discard((side, name))
         client = self._client(side)
         await remove(client, RESOURCELEASINGPOLICIES, await client.get(RESOURCELEASINGPOLICIES, name))
         return f"{tell(side)} deletes {name}"
@@ -171,7 +179,7 @@ class Walk:
         called = [lender.binding] if side == BORROWER else [lender.binding, lender.cluster_id, "*"]
         return side, self._rng.choice(called + [""] * (side == UNCHECKED_SIDE)), lender
 
-    def _spoilt(self, side: int, spec: Json) -> Json:
+    def _spoil(self, side: int, spec: Json) -> Json:
         return drawing.spoil(self._rng, spec, checked=side != UNCHECKED_SIDE)
 
     async def _write_policy(self, side: int, spec: Json, written: Json | None = None, *, name: str = "") -> str:
@@ -187,7 +195,12 @@ class Walk:
                 "apiVersion": RESOURCELEASINGPOLICIES.api_version, "kind": "ResourceLeasingPolicy", "metadata": {"name": name},
                 "spec": written,
             })
-        self._policies[side, name], self._last = spec, (side, name)
+        key = (side, name)
+        self._policies[key], self._last = spec, key
+        if written == spec:
+            self._spoilt.discard(key)
+        else:
+            self._spoilt.add(key)
         return name
 
     def _client(self, side: int) -> Client:
@@ -205,9 +218,15 @@ class Walk:
 
     async def _change_binding(self) -> str:
         lender = self._rng.choice(self._lenders)
-        selector = drawing.draw_selector(self._rng, lender.nodes) if self._rng.random() < 0.7 else None
+        selector = drawing.draw_selector(self._rng, lender.nodes) if self._rng.random() < 0.5 else None
         await self._virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"nodeSelector": selector}})
         return f"{lender.binding} is for {selector}"
+
+
+def tell_shares(views: list[View]) -> str:
+    shut = [view for view in views if view.out_of_window]
+    forced = sum("NoExecute" in view.out_of_window for view in shut)
+    return f"{len(views)} leased, {len(shut)} of them shut, {forced} by force"
 
 
 def tell(side: int) -> str:
