@@ -37,7 +37,7 @@ def setting(name: str, default: int) -> int:
     return int(os.environ.get(f"KUBEOCEAN_ORACLE_{name}", default))
 
 
-SCALE = Scale(setting("NODES", 10), setting("PODS", 200), setting("STEPS", 20), setting("SEED", 20260328))
+SCALE = Scale(setting("NODES", 10), setting("PODS", 200), setting("STEPS", 20), setting("SEED", 12))
 
 
 @pytest.fixture(scope="module")
