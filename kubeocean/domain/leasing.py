@@ -239,13 +239,17 @@ _QUESTIONS: tuple[Callable[[_Asked], Decision | None], ...] = (
 def lease_capacity(node: Json, limits: Iterable[ResourceLimit], foreign: Mapping[str, Quantity]) -> Capacity:
     """Return min(free, quantity, percent of free) per resource of `node`; free = allocatable - `foreign`, at least 0.
 
+    A node that tells no allocatable has all of its capacity to give, as Kubernetes itself defaults it
+    (SetDefaults_NodeStatus).
+
     A limit that is absent limits nothing, 0 means nothing is leased, and a resource without limits is leased whole.
     CPU is rounded down to a thousandth, memory to a byte, huge pages to a page, everything else to a whole number (the
     API server refuses a Node with a fraction of an extended resource).
     """
     limits = tuple(limits)
     resources, reasons = {}, {}
-    for name, text in ((node.get("status") or {}).get("allocatable") or {}).items():
+    status = node.get("status") or {}
+    for name, text in (status.get("allocatable") or status.get("capacity") or {}).items():
         free = max(ZERO, Quantity.parse(text) - foreign.get(name, ZERO))
         amount, reason = _limited(free, [limit for limit in limits if limit.resource == name])
         resources[name], reasons[name] = str(_rounded(name, amount)), reason

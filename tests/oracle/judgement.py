@@ -182,7 +182,7 @@ def foreign(world: World, binding: Json, pods: list[Json], node: Json) -> dict[s
 def lease(node: Json, specs: list[Json], used: dict[str, Fraction]) -> dict[str, Fraction]:
     """Return min(free, every quantity, every percentage of free), per resource of the node."""
     leased = {}
-    for resource, text in node["status"]["allocatable"].items():
+    for resource, text in (node["status"].get("allocatable") or node["status"]["capacity"]).items():
         free = max(Fraction(0), amount(text) - used.get(resource, Fraction(0)))
         bounds = [free]
         for spec in specs:

@@ -78,6 +78,11 @@ def test_it_says_what_limits_each_resource() -> None:
     assert (reasons["cpu"], reasons["memory"], reasons["pods"]) == ("quantity", "percent", "free")
 
 
+def test_a_node_without_allocatable_leases_of_its_capacity() -> None:
+    machine = {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "8"}}}
+    assert lease_capacity(machine, [limit("cpu", percent=50)], amounts(cpu="2")).resources == {"cpu": "3"}
+
+
 def test_a_node_that_tells_nothing_leases_nothing() -> None:
     assert lease_capacity({"metadata": {"name": "n"}}, [], {}).resources == {}
 
