@@ -106,11 +106,6 @@ class Pairing:
         nodes = (entry.object() for entry in self.virtual.nodes.store.by_index(BY_CLUSTER, label_value(self.spec.cluster_id)))
         return [node for node in nodes if is_vnode_of(node, self.spec.cluster_id)]
 
-    def marked_nodes(self) -> list[Json]:
-        """Return the physical nodes that still carry this owner's mark."""
-        nodes = (entry.object() for entry in self.physical.nodes.store.entries())
-        return [node for node in nodes if annotations_of(node).get(names.POLICY_APPLIED_BY_ANNOTATION) == self.owner.annotation]
-
     def remembers_lender(self) -> bool:
         """Tell whether a virtual node of this binding was leased under a policy of the lender."""
         return any(names.LAST_VALID_LENDER_POLICY_ANNOTATION in annotations_of(node) for node in self.own_vnodes())

@@ -65,7 +65,7 @@ async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
         while pairing.own_vnodes():
             await asyncio.sleep(POLL)
         nodes.enqueue_all()  # labels on physical nodes without a virtual node go too
-        while pairing.marked_nodes():
+        while any(is_marked(entry.object(), pairing.owner.annotation) for entry in pairing.physical.nodes.store.entries()):
             await asyncio.sleep(POLL)
         if not await _nodes_are_left(pairing):
             break
