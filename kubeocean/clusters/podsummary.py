@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from kubeocean.api import names
 from kubeocean.domain.hostports import HostPort, host_ports
 from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.requests import pod_requests
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of, namespace_of
 from kubeocean.kube.quantity import Quantity
 
 FINISHED = ("Succeeded", "Failed")
@@ -26,6 +27,7 @@ class VirtualPod:
     node: str
     phase: str
     deleting: bool
+    references: tuple[str, ...] = ()  # "Kind/namespace/name" of what it names, as index BY_REFERENCE has them
 
     @property
     def finished(self) -> bool:
@@ -52,7 +54,11 @@ class PhysicalPod:
 
 def summarise_virtual_pod(pod: Json) -> VirtualPod:
     """Return the head of a virtual Pod."""
-    return VirtualPod(pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or "", is_deleting(pod))
+    namespace = namespace_of(pod)
+    references = tuple({f"{reference.kind}/{namespace}/{reference.name}" for reference in references_of(pod)})
+    return VirtualPod(
+        pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or "", is_deleting(pod), references
+    )
 
 
 def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:

@@ -24,7 +24,7 @@ from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import CONFIGMAPS, CSINODES, NODES, PODS, SERVICES
 
-BY_NODE, BY_CLUSTER = "node", "cluster"
+BY_NODE, BY_CLUSTER, BY_REFERENCE = "node", "cluster", "reference"
 INTRANET_API_SERVICE = ("default", "kubernetes-intranet")
 INTRANET_DNS_SERVICE = ("kube-system", "kube-dns-intranet")
 
@@ -51,7 +51,10 @@ class VirtualCluster:
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name="virtual-csinodes")
         self.pods: Informer[VirtualPod] = Informer(
             self.watches, PODS, summarise=summarise_virtual_pod, keep_raw=True,
-            indexers={BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, name="virtual-pods",
+            indexers={
+                BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
+            },
+            name="virtual-pods",
         )
         self.root_cas: Informer[None] = Informer(
             self.watches, CONFIGMAPS, field_selector=f"metadata.name={names.ROOT_CA_CONFIGMAP}", summarise=_nothing,

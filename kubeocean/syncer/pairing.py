@@ -10,10 +10,11 @@ from typing import TypeVar
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.clusters.physical import PhysicalCluster
+from kubeocean.clusters.podsummary import PhysicalPod
 from kubeocean.clusters.virtual import BY_CLUSTER, VirtualCluster
 from kubeocean.domain.leasing import Lease
 from kubeocean.domain.lenderstatus import Borrower
-from kubeocean.domain.naming import label_value
+from kubeocean.domain.naming import label_value, physical_name
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podcontext import Surroundings
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
@@ -85,6 +86,14 @@ class Pairing:
     def physical_node_behind(self, node: Json) -> str | None:
         """Return which physical node `node`, of the virtual cluster, stands for; None when it is not ours."""
         return physical_name_of(node) if is_vnode_of(node, self.spec.cluster_id) else None
+
+    def twin_key(self, key: ObjectKey) -> ObjectKey:
+        """Return where the twin of a virtual Pod is, if there is one."""
+        return ObjectKey(self.physical.mount_namespace, physical_name(key.name, key.namespace))
+
+    def twin_of(self, key: ObjectKey) -> Entry[PhysicalPod] | None:
+        """Return what the cache has under the name of a virtual Pod's twin, ours or not."""
+        return self.physical.pods.store.get(self.twin_key(key))
 
     def listen(self, informer: Informer[S], handler: Handler[S]) -> None:
         """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""

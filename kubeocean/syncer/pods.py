@@ -21,7 +21,6 @@ from kubeocean.clusters.physical import BY_VIRTUAL, TokenSecretHead
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
-from kubeocean.domain.naming import physical_name
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
     TERMINAL_PHASES,
@@ -41,7 +40,9 @@ from kubeocean.kube.resources import PODS
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
+from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.mending import MountMender
+from kubeocean.syncer.topdown.sources import build_dependencies
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
 
@@ -61,6 +62,7 @@ class PodController:
         self.controller: Controller[ObjectKey] = Controller(
             f"pods-{pairing.binding_name}", self.reconcile, workers=pairing.options.pod_workers
         )
+        self.dependencies = build_dependencies(pairing, self.controller.enqueue)
         self._twins = TwinMaker(pairing)
         self._mount = MountMender(pairing)
         self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
@@ -82,7 +84,7 @@ class PodController:
 
     def _left_something(self, key: ObjectKey) -> bool:
         physical = self.pairing.physical
-        twin = physical.pods.store.get(self._twin_key(key))
+        twin = physical.pods.store.get(self.pairing.twin_key(key))
         return bool(physical.token_secrets.store.by_index(BY_VIRTUAL, str(key)) or (twin and twin.summary.ours))
 
     def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
@@ -137,7 +139,7 @@ class PodController:
                 return await self._release(key, vpod)
             case podpair.Refuse() if vpod:
                 if ppod:
-                    self._name_taken[self._twin_key(key)] = key
+                    self._name_taken[self.pairing.twin_key(key)] = key
                 return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
             case _:
                 if ppod is None:
@@ -146,16 +148,13 @@ class PodController:
 
     def _facts(self, key: ObjectKey) -> podpair.PodFacts:
         pairing = self.pairing
-        vpod, twin = pairing.virtual.pods.store.get(key), pairing.physical.pods.store.get(self._twin_key(key))
+        vpod, twin = pairing.virtual.pods.store.get(key), pairing.physical.pods.store.get(self.pairing.twin_key(key))
         bound = vpod is not None and bool(vpod.summary.node and pairing.physical_node_of(vpod.summary.node))
         return podpair.PodFacts(
             vpod=vpod.object() if vpod else None, ppod=twin.object() if twin else None, owner=pairing.owner,
             now=pairing.real_time(), bound=bound, running_daemonsets=pairing.spec.running_daemonset_by_default,
             node_gone=bool(twin and twin.summary.node and self._physical_node_is_gone(twin.summary.node)),
         )
-
-    def _twin_key(self, key: ObjectKey) -> ObjectKey:
-        return ObjectKey(self.pairing.physical.mount_namespace, physical_name(key.name, key.namespace))
 
     def _physical_node_is_gone(self, node: str) -> bool:
         """Tell whether the server itself said so: missing from the cache alone is no proof."""
@@ -165,15 +164,16 @@ class PodController:
     async def _create(self, key: ObjectKey, vpod: Json) -> Result:
         if self.pairing.unbinding:
             return Result()  # its virtual node is on its way out, and so is this Pod
+        if blocked := self.dependencies.check(vpod):
+            return await self._wait_for_dependency(key, vpod, blocked)
         try:
             made = await self._twins.create(vpod)
         except DependencyMissing as missing:
-            if await self._say_refused(key, vpod, Refusal(missing.reason, str(missing))):
-                self.pairing.events.event(vpod, "Warning", missing.reason, str(missing))
+            await self._wait_for_dependency(key, vpod, Blocked(missing.reason, str(missing)))
             return Result(DEPENDENCY_RETRY)
         except AlreadyExists:
             # There before we knew: wait until the cache shows it, then decide what it is.
-            live = await self.pairing.physical.calls.get(PODS, *reversed(self._twin_key(key)))
+            live = await self.pairing.physical.calls.get(PODS, *reversed(self.pairing.twin_key(key)))
             self.controller.freshness.expect(key, self.pairing.physical.pods, live)
             return Result(0.0)
         except (Forbidden, Invalid, BadRequest, NotFound) as error:
@@ -187,6 +187,12 @@ class PodController:
         self.controller.freshness.expect(key, self.pairing.physical.pods, made)
         return Result()
 
+    async def _wait_for_dependency(self, key: ObjectKey, vpod: Json, blocked: Blocked) -> Result:
+        """Say what the Pod waits for; its source queues it again."""
+        if blocked.reason and await self._say_refused(key, vpod, Refusal(*blocked)):
+            self.pairing.events.event(vpod, "Warning", *blocked)
+        return Result()
+
     async def _refuse(self, key: ObjectKey, vpod: Json, refusal: Refusal) -> Result:
         if await self._say_refused(key, vpod, refusal):
             self.pairing.events.event(vpod, "Warning", refusal.reason, refusal.message)
@@ -198,7 +204,7 @@ class PodController:
         return patch is not None and await self._patch_status(key, patch)
 
     async def _delete_twin(self, key: ObjectKey, uid: str, grace: int | None) -> Result:
-        twin = self._twin_key(key)
+        twin = self.pairing.twin_key(key)
         try:
             answer = await self.pairing.physical.calls.delete(PODS, twin.name, twin.namespace, uid=uid, grace_seconds=grace)
         except NotFound:
@@ -212,7 +218,7 @@ class PodController:
             # Alive, and a Pod never changes its node: it is the virtual node that our cache lacks. It will come back.
             self.controller.freshness.expect(key, self.pairing.virtual.pods, live)
             return Result(CLAIMED_AGAIN)
-        log.info("orphan removed", pod=str(self._twin_key(key)), virtual=str(key), why=orphan.why)
+        log.info("orphan removed", pod=str(self.pairing.twin_key(key)), virtual=str(key), why=orphan.why)
         return await self._delete_twin(key, orphan.uid, orphan.grace_seconds)
 
     # --- up --------------------------------------------------------------------------------------------------------
@@ -255,7 +261,7 @@ class PodController:
 
     async def _give_up(self, key: ObjectKey, vpod: Json, ppod: Json, refusal: Refusal) -> Result:
         """Fail a Pod whose twin found no node, if that is still so: after an outage the cache may be minutes old."""
-        live = await read_physical_pod(self.pairing, self._twin_key(key))
+        live = await read_physical_pod(self.pairing, self.pairing.twin_key(key))
         if live is None:
             return Result(GONE_SOON)
         if uid_of(live) != uid_of(ppod) or live["spec"].get("nodeName"):
@@ -291,7 +297,7 @@ class PodController:
         physical = self.pairing.physical
         if recorded_uid and physical.pods.was_deleted(recorded_uid):
             return True
-        live = await read_physical_pod(self.pairing, self._twin_key(key))
+        live = await read_physical_pod(self.pairing, self.pairing.twin_key(key))
         if live is None or not podpair.is_twin_of(live, vpod, self.pairing.owner):
             return True
         self.controller.freshness.expect(key, physical.pods, live)

@@ -51,6 +51,7 @@ from kubeocean.syncer.mount import (
 )
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
+from kubeocean.syncer.topdown.dependencies import Dependencies
 from kubeocean.syncer.topdown.strays import StrayController
 from kubeocean.syncer.unbinding import force_requested, let_go, take_everything_back
 
@@ -228,6 +229,8 @@ class Session:
         for part in (nodes, pods, policies, lenders, strays, PlaceholderController(pairing)):
             part.attach()
             tasks.create_task(part.controller.run(), name=part.controller.name)
+        for source in pods.dependencies.sources:
+            tasks.create_task(source.run(), name=source.name)
         csi_nodes = CsiNodeController(pairing)
         csi_nodes.attach()
         tasks.create_task(csi_nodes.run(), name=csi_nodes.controller.name)
@@ -269,7 +272,7 @@ class Session:
                 pairing.spec = spec
                 _enqueue_all(nodes, pods)
             if is_deleting(self._binding()):
-                await self._unbind(pairing, secret, data, nodes)
+                await self._unbind(pairing, secret, data, nodes, pods.dependencies)
             await self._given.changed.wait()
             self._given.changed.clear()
 
@@ -283,13 +286,15 @@ class Session:
             log.info("syncer reconnects", binding=self._name)
             raise Reconnect
 
-    async def _unbind(self, pairing: Pairing, secret: SecretWatch, data: Json | None, nodes: NodeController) -> NoReturn:
+    async def _unbind(
+        self, pairing: Pairing, secret: SecretWatch, data: Json | None, nodes: NodeController, dependencies: Dependencies
+    ) -> NoReturn:
         pairing.unbinding = True
         nodes.enqueue_all()
         self._given.tell(SyncerState(True, "unbinding: taking back virtual nodes and Pods"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_for_surrender(pairing, secret, data), name=f"surrender of {self._name}")
-            await take_everything_back(pairing, nodes)
+            await take_everything_back(pairing, nodes, dependencies)
             raise Finished
 
     async def _watch_for_surrender(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> NoReturn:

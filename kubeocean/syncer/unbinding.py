@@ -39,6 +39,7 @@ from kubeocean.syncer.bottomup.marks import is_marked
 from kubeocean.syncer.bottomup.placeholders import remove_placeholders
 from kubeocean.syncer.mount import delete_ours, release_namespace, release_priority_class
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.dependencies import Dependencies
 
 POLL = 0.5  # seconds between looks
 WITHDRAWALS = 10  # looks at the lender's policies: something there may undo what we write
@@ -59,7 +60,7 @@ def force_requested(binding: Json) -> bool:
     return bool(asked == "Force" or annotations_of(binding).get(names.DELETION_POLICY_ANNOTATION) == "Force")
 
 
-async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
+async def take_everything_back(pairing: Pairing, nodes: Nodes, dependencies: Dependencies) -> None:
     """Return when nothing of this binding is left on either side and its finalizer is gone."""
     while True:
         while pairing.own_vnodes():
@@ -74,6 +75,7 @@ async def take_everything_back(pairing: Pairing, nodes: Nodes) -> None:
     for resource in (PODS, SECRETS):
         while await delete_ours(pairing.physical.calls, resource, pairing.physical.mount_namespace, pairing.owner):
             await asyncio.sleep(POLL)
+    await dependencies.take_back()
     await release_policies(pairing.virtual, pairing.binding_name)
     await _withdraw_statuses(pairing)
     await release_namespace(pairing.physical.calls, pairing.physical.mount_namespace, pairing.owner)

@@ -1,0 +1,90 @@
+"""What a Pod cannot start without: the gate before its twin, and who keeps what behind the gate.
+
+A Pod names ConfigMaps, Secrets and claims (`domain.podrefs`). For each kind there is one *source*, which copies what is in use
+to the physical cluster and collects what no longer is. Before a twin is created every reference is put to its source, which
+answers from its caches: ready, or blocked. Whatever a source lacks for a "ready" it sets out to get by that very question, and
+it queues the Pods that wait (`waiting_pods`) when the answer may have changed; so nobody polls, and a burst of Pods that share
+one ConfigMap costs one copy.
+
+Who is in use is never counted, but looked up: the cache of virtual Pods is indexed by what they name, so a restart knows at
+once what the process before it knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from kubeocean.clusters.virtual import BY_REFERENCE
+from kubeocean.domain.podrefs import Reference, references_of
+from kubeocean.kube.meta import Json, ObjectKey, namespace_of
+from kubeocean.syncer.pairing import Pairing
+
+
+class Blocked(NamedTuple):
+    """Why a twin may not be created yet: the reason of an Event and a message, or "" when something is under way."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class DependencySource(Protocol):
+    """Keeps the physical side of some kinds of reference."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds it answers for, as `Reference.kind` has them."""
+
+    @property
+    def name(self) -> str:
+        """What its task is called."""
+
+    async def run(self) -> None:
+        """Keep its caches and do its work until cancelled; until the caches are full it answers every check with Blocked()."""
+
+    def check(self, reference: Reference, vpod: Json) -> Blocked | None:
+        """Tell whether the twin of `vpod` may be created as far as `reference` goes (None = it may); no I/O."""
+
+    async def take_back(self) -> None:
+        """Return when nothing it ever made or marked is left on either side; the Pods are gone already."""
+
+
+class Dependencies:
+    """All sources of one binding."""
+
+    def __init__(self, sources: Sequence[DependencySource]) -> None:
+        self.sources = sources
+        self._by_kind = {kind: source for source in sources for kind in source.kinds}
+
+    def check(self, vpod: Json) -> Blocked | None:
+        """Put every reference to its source, so that all of them set out at once; return what to say, if anything blocks."""
+        blocked = [answer for reference in references_of(vpod) if (answer := self._check(reference, vpod))]
+        return next((answer for answer in blocked if answer.reason), blocked[0] if blocked else None)
+
+    def _check(self, reference: Reference, vpod: Json) -> Blocked | None:
+        source = self._by_kind.get(reference.kind)
+        if source is None:
+            return Blocked("DependencyNotSupported", f"needs {reference}, which is not carried to physical clusters")
+        return source.check(reference, vpod)
+
+    async def take_back(self) -> None:
+        """Return when no source has left anything on either side."""
+        for source in self.sources:
+            await source.take_back()
+
+
+def reference_index(reference: Reference, vpod: Json) -> str:
+    """Return the value of index BY_REFERENCE under which `vpod` stands for `reference`."""
+    return f"{reference.kind}/{namespace_of(vpod)}/{reference.name}"
+
+
+def pods_in_need(pairing: Pairing, kind: str, key: ObjectKey) -> Iterator[ObjectKey]:
+    """Yield the unfinished virtual Pods on this binding's nodes that name an object: empty = it is not in use."""
+    for entry in pairing.virtual.pods.store.by_index(BY_REFERENCE, f"{kind}/{key.namespace}/{key.name}"):
+        if not entry.summary.finished and pairing.physical_node_of(entry.summary.node):
+            yield entry.key
+
+
+def waiting_pods(pairing: Pairing, kind: str, key: ObjectKey) -> Iterable[ObjectKey]:
+    """Return those of `pods_in_need` that have no twin yet."""
+    return [pod for pod in pods_in_need(pairing, kind, key) if pairing.twin_of(pod) is None]
