@@ -38,7 +38,8 @@ from kubeocean.manager.launcher import Launcher, NoLauncher
 from kubeocean.manager.policies import OrphanPolicyController
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
-from kubeocean.settings import ManagerSettings, ProcessSettings, SyncerSettings, process_identity
+from kubeocean.proxier.proxier import Proxier, ProxierOptions
+from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.syncer import Syncer
 
@@ -119,6 +120,24 @@ async def run_syncer(settings: SyncerSettings) -> None:
             await syncer.run()
 
         await process.serve(lead)
+
+
+async def run_proxier(settings: ProxierSettings) -> None:
+    """Serve the kubelet API of virtual nodes until cancelled."""
+    config = await config_from_file(str(settings.kubeconfig) if settings.kubeconfig else None)
+    options = ProxierOptions(
+        settings.cluster_binding_name, settings.vnode_address, settings.bind_address or settings.vnode_address
+    )
+    proxier = Proxier(config, options, user_agent=f"kubeocean-proxier/{__version__}")
+    health = HealthServer(
+        health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address,
+        ready={"kubelet API": proxier.trouble},
+    )
+    await health.start()
+    try:
+        await proxier.run()
+    finally:
+        await health.stop()
 
 
 class _Process:

@@ -121,6 +121,23 @@ class SyncerSettings(ProcessSettings):
         return self.leader_election_id or f"kubeocean-syncer-{self.cluster_binding_name}"
 
 
+class ProxierSettings(ProcessSettings):
+    """`kubeocean proxier`: every replica serves, so leader election means nothing to it."""
+
+    cluster_binding_name: str = ""  # "" = every binding
+    bind_address: str = ""  # "" = the address of the virtual nodes
+
+    @field_validator("bind_address")
+    @classmethod
+    def _an_ip_address_or_nothing(cls, text: str) -> str:
+        if text:
+            try:
+                ip_address(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10 or 0.0.0.0") from error
+        return text
+
+
 def process_identity() -> str:
     """Return a name no other process has, another one at every call: the Pod's or host's name, and something random.
 

@@ -25,10 +25,15 @@ def build_ssl_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None and key is not None:
-        with _path_to(certificate + b"\n" + key) as path:
-            # Without a password callback OpenSSL would ask for one on the terminal, and we would hang.
-            context.load_cert_chain(path, password=lambda: "")
+        load_certificate(context, certificate, key)
     return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Have `context` show `certificate` from the next handshake on. PEM. Raises ssl.SSLError for what is unusable."""
+    with _path_to(certificate + b"\n" + key) as path:
+        # Without a password callback OpenSSL would ask for one on the terminal, and we would hang.
+        context.load_cert_chain(path, password=lambda: "")
 
 
 @contextmanager

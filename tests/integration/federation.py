@@ -116,13 +116,18 @@ class Federation:
             cpu=cpu, memory=memory, pods=pods, labels={POOL: pool.name, **(labels or {})}, taints=tuple(taints),
             extended=extended or {},
         )
-        node = build_node(name, template, address="127.0.0.1", port=10250)
+        node = build_node(name, template, address="127.0.0.1", port=self._kubelet_port(pool.cluster))
         if not played:
             node["metadata"]["annotations"] = {}
             node["status"]["conditions"] = [{"type": "Ready", "status": "True", "reason": "Test", "message": "by a test"}]
         node["metadata"]["annotations"].update(annotations or {})
         self.made.physical.append((pool.cluster, NODES, name, ""))
         return await self.physical[pool.cluster].create(NODES, node)
+
+    def _kubelet_port(self, cluster: int) -> int:
+        """Return where KWOK answers for the nodes of a physical cluster."""
+        kwok = next(each for each in self.sandbox.physical[cluster].components if each.name == "kwok")
+        return int(kwok.address.rpartition(":")[2])
 
     async def bind(
         self, pool: Pool, *, kubeconfig: bytes | None = None, ready: bool = True, **spec: Any

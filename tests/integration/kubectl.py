@@ -10,12 +10,12 @@ class Kubectl:
     """Runs kubectl against one cluster."""
 
     def __init__(self, assets: Assets, cluster: ClusterHandle) -> None:
-        self._argv = (str(assets.kubectl), f"--kubeconfig={cluster.kubeconfig}")
+        self.argv = (str(assets.kubectl), f"--kubeconfig={cluster.kubeconfig}")
 
     async def __call__(self, *args: str) -> str:
         """Return its output; fails when it does."""
         process = await asyncio.create_subprocess_exec(
-            *self._argv, *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *self.argv, *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
         )
         output, _ = await process.communicate()
         assert process.returncode == 0, f"kubectl {' '.join(args)}: {output.decode()}"

@@ -1,0 +1,30 @@
+"""`kubeocean proxier`: the kubelet API of virtual nodes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kubeocean.cli.options import process_command, start
+from kubeocean.runtime import run_proxier
+from kubeocean.settings import ProxierSettings
+
+
+@process_command
+def proxier(
+    process: dict[str, Any],
+    cluster_binding_name: Annotated[str, typer.Option(help="The ClusterBinding to serve; left out: every one.")] = "",
+    bind_address: Annotated[
+        str, typer.Option(help="Where the nodes' ports are opened, such as 0.0.0.0; left out: the virtual nodes' address.")
+    ] = "",
+) -> None:
+    """Answer for virtual nodes as a kubelet does: kubectl logs, exec, attach, port-forward, cp and top.
+
+    Run as many replicas as you like behind the address that the virtual nodes have.
+
+    Example:  kubeocean proxier --kubeconfig virtual.kubeconfig --cluster-binding-name lender-a
+    """
+    start(
+        lambda: ProxierSettings(**process, cluster_binding_name=cluster_binding_name, bind_address=bind_address), run_proxier
+    )

@@ -1,0 +1,150 @@
+"""The certificate under which virtual nodes are served: asked for as a kubelet asks, or given in a Secret.
+
+A kubelet with serverTLSBootstrap files a CertificateSigningRequest for signer `kubernetes.io/kubelet-serving`; the virtual
+cluster's controller manager signs it once it is approved. Nobody approves those by himself, so we approve our own: we know
+who asked. The key is made here, never leaves memory, and is a new one with every renewal. At four fifths of its life the
+certificate is renewed; new handshakes get the new one, open streams go on. There is no unencrypted way to serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Final
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.client import Client
+from kubeocean.kube.errors import KubeError
+from kubeocean.kube.meta import Json, name_of
+from kubeocean.kube.resources import CERTIFICATESIGNINGREQUESTS
+from kubeocean.kube.tls import load_certificate
+
+SIGNER: Final = "kubernetes.io/kubelet-serving"
+RENEW_AT: Final = 0.8  # of its life
+SIGNED_WITHIN: Final = 30.0  # seconds
+_POLL: Final = 0.25
+_RETRY: Final = Backoff(base=2.0, cap=60.0)
+
+log = structlog.get_logger(__name__)
+
+
+class NotSigned(KubeError):
+    """The virtual cluster has not given us a certificate; the message says what may be missing."""
+
+
+class ServingCertificate:
+    """Keeps `context` supplied with a valid certificate for `address`."""
+
+    def __init__(
+        self, client: Client, *, name: str, address: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._client, self._name, self._address, self._clock = client, name, address, clock
+        self.context = _new_context()
+        self._shown: tuple[bytes, bytes] | None = None
+        self.expires: datetime | None = None
+        self.trouble = "no certificate yet"
+
+    def trust(self, ca: str) -> None:
+        """Have a new `context` that takes client certificates of `ca` (PEM, "" = of nobody) and shows the same certificate.
+
+        A context cannot unlearn an authority, so whoever listens with the old one has to listen anew.
+        """
+        self.context = _new_context()
+        if ca:
+            self.context.load_verify_locations(cadata=ca)
+            self.context.verify_mode = ssl.CERT_OPTIONAL  # who has a token needs none
+        if self._shown:
+            load_certificate(self.context, *self._shown)
+
+    async def run(self) -> None:
+        """Get a certificate, and a new one before it ends, until cancelled."""
+        failures = 0
+        while True:
+            try:
+                pause = await self._renew()
+                failures, self.trouble = 0, ""
+            except KubeError as error:
+                failures, self.trouble = failures + 1, str(error)
+                pause = _RETRY.delay(failures)
+                log.warning("no serving certificate", error=str(error))
+            await asyncio.sleep(pause)
+
+    async def _renew(self) -> float:
+        """Replace the certificate; returns the seconds until the next one is due."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = build_request(key, self._name, self._address)
+        certificate = await self._sign(request)
+        self._shown = certificate, _pem(key)
+        load_certificate(self.context, *self._shown)
+        parsed = x509.load_pem_x509_certificate(certificate)
+        begun, self.expires = parsed.not_valid_before_utc, parsed.not_valid_after_utc
+        life, age = (self.expires - begun).total_seconds(), (self._clock() - begun).total_seconds()
+        log.info("serving certificate", valid_until=self.expires.isoformat())
+        return max(1.0, life * (RENEW_AT - random.uniform(0.0, 0.1)) - age)
+
+    async def _sign(self, request: bytes) -> bytes:
+        filed = await self._client.create(CERTIFICATESIGNINGREQUESTS, {
+            "apiVersion": CERTIFICATESIGNINGREQUESTS.api_version, "kind": "CertificateSigningRequest",
+            "metadata": {"generateName": "kubeocean-proxier-"},
+            "spec": {
+                "request": base64.b64encode(request).decode(), "signerName": SIGNER,
+                "usages": ["digital signature", "server auth"],
+            },
+        })
+        await self._client.update(CERTIFICATESIGNINGREQUESTS, _approved(filed, self._clock()), subresource="approval")
+        for _ in range(int(SIGNED_WITHIN / _POLL)):
+            answer = await self._client.get(CERTIFICATESIGNINGREQUESTS, name_of(filed))
+            if certificate := (answer.get("status") or {}).get("certificate"):
+                return base64.b64decode(certificate)
+            for condition in (answer.get("status") or {}).get("conditions") or ():
+                if condition["type"] in ("Denied", "Failed"):
+                    raise NotSigned(f"request {name_of(filed)} was {condition['type'].lower()}: {condition.get('message')}")
+            await asyncio.sleep(_POLL)
+        raise NotSigned(
+            f"request {name_of(filed)} is approved and not signed after {SIGNED_WITHIN:.0f} s: does the virtual cluster's "
+            f"controller manager sign for {SIGNER} (--cluster-signing-cert-file)? Else give a certificate by --tls-secret"
+        )
+
+
+def _new_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the CAs of older clusters lack key identifiers
+    return context
+
+
+def build_request(key: ec.EllipticCurvePrivateKey, name: str, address: str) -> bytes:
+    """Return the PEM of a request that the kubelet-serving signer takes: its subject must be a node's."""
+    subject = x509.Name([
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"),
+        x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}"[:64]),
+    ])
+    alternatives: list[x509.GeneralName] = [x509.DNSName(name), x509.IPAddress(ip_address(address))]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _approved(filed: Json, now: datetime) -> Json:
+    condition = {
+        "type": "Approved", "status": "True", "reason": "KubeoceanProxier", "message": "serves virtual nodes",
+        "lastUpdateTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return {**filed, "status": {**(filed.get("status") or {}), "conditions": [condition]}}
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,180 @@
+"""The proxier: answers the kubelet API for the virtual nodes of one binding, or of all.
+
+Start: which cluster is this -> who may call (the client CA of the virtual cluster) and under which certificate we answer ->
+caches of virtual nodes and Pods -> one listener per virtual node. From then on it follows the bindings and the nodes. Every
+replica serves; it holds no lease and writes nothing but its certificate request, so a change of leader among the syncers
+does not touch a stream. On a stop it closes its ports first and lets open streams finish for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from kubeocean.api import names
+from kubeocean.api.binding import ClusterBindingSpec, parse_binding
+from kubeocean.api.model import InvalidObject
+from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.clusters.identity import Identity
+from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
+from kubeocean.kube.client import Client
+from kubeocean.kube.config import ServerConfig
+from kubeocean.kube.informer import Informer
+from kubeocean.kube.meta import Json, ObjectKey, name_of
+from kubeocean.kube.resources import CONFIGMAPS, NODES
+from kubeocean.kube.store import Entry
+from kubeocean.proxier.bindings import ServedBinding
+from kubeocean.proxier.callers import Gate
+from kubeocean.proxier.certificate import ServingCertificate
+from kubeocean.proxier.kubelet import KubeletApi, answer_healthz
+from kubeocean.proxier.listeners import Listeners
+from kubeocean.proxier.sessions import Sessions
+from kubeocean.proxier.side import PhysicalSide
+from kubeocean.proxier.twins import VirtualPods
+
+CLIENT_CA: Final = ObjectKey("kube-system", "extension-apiserver-authentication")
+CLIENT_CA_KEY: Final = "client-ca-file"
+GATHER: Final = 0.05  # seconds in which changes of nodes are gathered before listeners follow
+DRAIN_WITHIN: Final = 15.0  # seconds that open streams get when the process is told to stop
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxierOptions:
+    """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`."""
+
+    binding: str = ""
+    address: str = "127.0.0.1"
+    bind_address: str = "127.0.0.1"
+
+
+class Proxier:
+    """Serves until cancelled."""
+
+    def __init__(self, config: ServerConfig, options: ProxierOptions, *, user_agent: str) -> None:
+        self._options, self._user_agent = options, user_agent
+        self._calls = Client(config, cluster="virtual", user_agent=user_agent)
+        self._watches = Client(config, cluster="virtual", user_agent=user_agent)
+        self._pods = VirtualPods(self._watches)
+        self._nodes: Informer[str] = Informer(
+            self._watches, NODES, label_selector=f"{names.VIRTUAL_KUBELET_LABEL}={names.VIRTUAL_KUBELET_VALUE}",
+            summarise=cluster_of, name="proxier-virtual-nodes",
+        )
+        selector = f"metadata.name={options.binding}" if options.binding else ""
+        self._bindings: Informer[None] = Informer(
+            self._watches, CLUSTERBINDINGS, field_selector=selector, summarise=lambda _: None, name="proxier-bindings"
+        )
+        self._ca: Informer[None] = Informer(
+            self._watches, CONFIGMAPS, namespace=CLIENT_CA.namespace, field_selector=f"metadata.name={CLIENT_CA.name}",
+            summarise=lambda _: None, name="client-ca",
+        )
+        self._sessions = Sessions()
+        api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, {"/healthz": answer_healthz})
+        self._listeners = Listeners(api.handle, address=options.bind_address)
+        name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
+        self._certificate = ServingCertificate(self._calls, name=name, address=options.address)
+        self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
+        self._changed = asyncio.Event()
+        self._uid = ""
+
+    def trouble(self) -> str | None:
+        """Return what keeps this process from serving, None when nothing does."""
+        if self._certificate.trouble:
+            return f"certificate: {self._certificate.trouble}"
+        if not (self._nodes.has_synced and self._pods.informer.has_synced):
+            return "reading the virtual cluster"
+        return next(iter(self._listeners.troubles.values()), None)
+
+    def side_of(self, vnode: str) -> PhysicalSide | None:
+        """Return the physical cluster behind a virtual node; None while it cannot be asked."""
+        node = self._nodes.store.object(ObjectKey("", vnode))
+        for served, _ in self._served.values():
+            if node and is_vnode_of(node, served.spec.cluster_id):
+                return served.side
+        return None
+
+    async def run(self) -> None:
+        """Serve until cancelled; then close the ports, and the streams that do not end by themselves in time."""
+        self._uid = await Identity(self._calls).ask()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for informer in (self._bindings, self._nodes, self._ca):
+                    informer.add_handler(self._look)
+                    tasks.create_task(informer.run(), name=f"informer {informer.name}")
+                tasks.create_task(self._pods.informer.run(), name="informer of virtual pods")
+                tasks.create_task(self._certificate.run(), name="serving certificate")
+                for synced in (self._bindings, self._nodes, self._ca, self._pods.informer):
+                    await synced.wait_synced()
+                while self._certificate.expires is None:
+                    await asyncio.sleep(GATHER)
+                await self._follow(tasks)
+        finally:
+            await self._stop()
+
+    def _look(self, _: object, __: object) -> None:
+        self._changed.set()
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        trusted = ""
+        while True:
+            self._changed.clear()
+            ca = str((self._ca.store.object(CLIENT_CA) or {}).get("data", {}).get(CLIENT_CA_KEY, ""))
+            if ca != trusted:
+                trusted = ca
+                await self._listeners.close()  # a context cannot unlearn a CA: new ones for all
+                self._certificate.trust(ca)
+            self._follow_bindings(tasks)
+            await self._listeners.serve(dict(self._ports()), self._certificate.context)
+            await self._changed.wait()
+            await asyncio.sleep(GATHER)
+
+    def _follow_bindings(self, tasks: asyncio.TaskGroup) -> None:
+        wanted = {entry.key.name: entry for entry in self._bindings.store.entries()}
+        for name in [name for name, (served, _) in self._served.items() if not self._is_as_served(wanted.get(name), served)]:
+            self._served.pop(name)[1].cancel()
+        for name, entry in wanted.items():
+            if name not in self._served and (served := self._make(entry.object())):
+                self._served[name] = served, tasks.create_task(served.run(), name=f"binding {name}")
+
+    def _is_as_served(self, entry: Entry[None] | None, served: ServedBinding) -> bool:
+        spec = _spec_of(entry.object()) if entry else None
+        return spec is not None and (spec.cluster_id, spec.secret_ref) == (served.spec.cluster_id, served.spec.secret_ref)
+
+    def _make(self, binding: Json) -> ServedBinding | None:
+        spec, name = _spec_of(binding), name_of(binding)
+        if spec is None:
+            return None
+
+        def known_uid() -> str:
+            live = self._bindings.store.object(ObjectKey("", name)) or {}
+            return str((live.get("status") or {}).get("physicalClusterUID") or "")
+
+        return ServedBinding(
+            name, spec, self._watches, self._uid, self._sessions, known_uid=known_uid, user_agent=self._user_agent
+        )
+
+    def _ports(self) -> Iterator[tuple[str, int]]:
+        served = {entry.spec.cluster_id for entry, _ in self._served.values()}
+        for entry in self._nodes.store.entries():
+            node = entry.object()
+            if any(is_vnode_of(node, cluster_id) for cluster_id in served):
+                yield entry.key.name, port_of(node)
+
+    async def _stop(self) -> None:
+        await self._listeners.close()
+        await self._sessions.drain(DRAIN_WITHIN)
+        await self._calls.close()
+        await self._watches.close()
+
+
+def _spec_of(binding: Json) -> ClusterBindingSpec | None:
+    try:
+        return parse_binding(binding)
+    except InvalidObject:
+        return None
+

@@ -1,0 +1,90 @@
+"""One binding's physical cluster as its proxier holds it: twins in a cache, and a way to ask about one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
+from kubeocean.domain.ownership import Owner
+from kubeocean.kube.answers import TRANSPORT_FAILURES, build_unreachable
+from kubeocean.kube.client import Client
+from kubeocean.kube.config import ServerConfig
+from kubeocean.kube.errors import KubeError
+from kubeocean.proxier.twins import Twins
+
+CONNECT_WITHIN: Final = 10.0  # seconds
+
+
+class PhysicalSide:
+    """Clients and twins of one physical cluster. `known_uid` is the uid its kube-system namespace must have."""
+
+    def __init__(self, config: ServerConfig, owner: Owner, *, binding: str, known_uid: str, user_agent: str) -> None:
+        self.config, self.owner, self.binding, self.user_agent = config, owner, binding, user_agent
+        self.calls = Client(config, cluster=binding, user_agent=user_agent)
+        self.watches = Client(config, cluster=binding, user_agent=user_agent)
+        self.twins = Twins(self.watches, owner, name=binding)
+        self._known_uid = known_uid
+        self._logs: aiohttp.ClientSession | None = None
+
+    async def prove_identity(self) -> None:
+        """Return when this is the cluster that the syncer joined. Raises ClusterIdentityChanged, or a KubeError."""
+        uid = await Identity(self.calls).ask()
+        if self._known_uid and uid != self._known_uid:
+            message = f"the kubeconfig leads to another cluster (kube-system uid {uid}, it was {self._known_uid})"
+            raise ClusterIdentityChanged(message, cluster=self.binding)
+
+    async def run(self) -> None:
+        """Keep the cache of twins until cancelled."""
+        await self.twins.run()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.calls.close()
+        await self.watches.close()
+        if self._logs:
+            await self._logs.close()
+
+    @asynccontextmanager
+    async def get(self, target: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET a path (encoded, with its query) and give the answer, whatever it is, unread. Raises Unreachable."""
+        url = URL(f"{self.config.server}{target}", encoded=True)
+        headers = {}
+        if authorization := await self.config.authorization(False):
+            headers["Authorization"] = authorization
+        try:
+            response = await self._session().get(
+                url, headers=headers, allow_redirects=False, server_hostname=self.config.tls_server_name or None
+            )
+        except TRANSPORT_FAILURES as failure:
+            raise build_unreachable(self.binding, f"GET {target.partition('?')[0]}", failure) from failure
+        try:
+            yield response
+        finally:
+            response.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._logs is None:
+            # No limit and no total timeout: a followed log lasts as long as somebody reads it.
+            self._logs = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self.config.ssl or True), cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"}, trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN), read_bufsize=2**16,
+            )
+        return self._logs
+
+    async def until_dead(self, probe_every: float, patience: int) -> None:
+        """Return when the cluster has missed `patience` probes in a row."""
+        missed = 0
+        while missed < patience:
+            await asyncio.sleep(probe_every)
+            try:
+                await self.calls.raw("GET", "/readyz", deadline=2.0)
+                missed = 0
+            except KubeError:
+                missed += 1

@@ -1,0 +1,196 @@
+"""kubectl logs, exec and port-forward on a virtual node: kubectl → virtual API server → proxier → physical API server → kubelet.
+
+KWOK plays the kubelet here: it answers logs with a fixed line, exec with a local command, port-forward with a local port.
+"""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from kubeocean.kube.meta import Json
+from kubeocean.kube.resources import NODES, PODS
+from kubeocean.sandbox.assets import Assets
+from kubeocean.sandbox.pki import Authority
+from kubeocean.sandbox.sandbox import Sandbox
+from kubeocean.sandbox.state import ClusterHandle
+from tests.integration.conftest import Eventually
+from tests.integration.federation import TOLERATES_VNODES, Federation, Lender
+from tests.integration.kubectl import Kubectl
+from tests.integration.programs import Program, free_port
+
+HAND_SHAKEN = b"HTTP/1.1 101"
+
+
+@pytest.fixture(scope="module")
+def proxier(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    program = Program("proxier", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path_factory.mktemp("proxier") / "log")
+    program.ensure()
+    yield program
+    program.stop()
+
+
+@pytest.fixture
+async def pod(federation: Federation, namespace: str, proxier: Program, eventually: Eventually) -> AsyncIterator[str]:
+    """The name of a Pod that runs on a virtual node which the proxier serves."""
+    lender = await federation.lend(nodes=1, policy={}, directScheduling=True)
+    await federation.virtual.create(PODS, _pod("web", namespace, lender))
+
+    async def runs() -> bool:
+        return bool(((await federation.virtual.get(PODS, "web", namespace)).get("status") or {}).get("phase") == "Running")
+
+    await eventually(runs, within=20, what="the Pod runs")
+    await eventually(lambda: _port_is_open(federation, lender), within=20, what="the proxier listens for the virtual node")
+    yield "web"
+
+
+def _pod(name: str, namespace: str, lender: Lender) -> Json:
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "nodeName": lender.vnode(), "tolerations": TOLERATES_VNODES, "automountServiceAccountToken": False,
+            "containers": [{"name": "app", "image": "busybox"}],
+        },
+    }
+
+
+async def _port_is_open(federation: Federation, lender: Lender) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", await _port(federation, lender.vnode()))) == 0
+
+
+async def _port(federation: Federation, vnode: str) -> int:
+    node = await federation.virtual.get(NODES, vnode)
+    return int(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"])
+
+
+async def test_kubectl_reads_logs_runs_commands_and_forwards_ports(
+    federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, eventually: Eventually
+) -> None:
+    kubectl = Kubectl(assets, sandbox.virtual)
+    assert "KWOK plays this container" in await kubectl("logs", pod, "-n", namespace)
+    assert (await kubectl("logs", pod, "-n", namespace, "--timestamps")).startswith("2026-01-01T00:00:00")
+    assert await kubectl("exec", pod, "-n", namespace, "--", "echo", "two words") == "two words\n"
+    with pytest.raises(AssertionError, match="not valid for pod|not found"):
+        await kubectl("logs", pod, "-n", namespace, "-c", "nosuch")
+
+    port = free_port()
+    forward = await asyncio.create_subprocess_exec(
+        *kubectl.argv, "port-forward", pod, "-n", namespace, f"{port}:80",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async def answers() -> bytes:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return b""  # kubectl is not ready yet
+            writer.write(b"GET / HTTP/1.0\r\n\r\n")
+            async with asyncio.timeout(5):
+                answer = await reader.read(100)
+            writer.close()
+            return answer
+
+        assert await eventually(answers, within=10, what="the forwarded port answers")
+    finally:
+        forward.kill()
+        await forward.wait()
+
+
+async def test_a_forged_annotation_redirects_no_stream(
+    federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox
+) -> None:
+    forged = {"kubeocean.io/physical-pod-name": "somebody-elses", "kubeocean.io/physical-pod-namespace": "kube-system"}
+    await federation.virtual.patch(PODS, pod, namespace, {"metadata": {"annotations": forged}})
+    assert "KWOK plays this container" in await Kubectl(assets, sandbox.virtual)("logs", pod, "-n", namespace)
+
+
+async def test_nobody_breaks_in(federation: Federation, namespace: str, pod: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
+    port = await _port(federation, vnode)
+    path, api_server = f"/containerLogs/{namespace}/{pod}/app", _api_server(sandbox.virtual)
+    stranger = _issued(sandbox.virtual, "somebody", tmp_path)
+    foreign = _issued(sandbox.physical[0], "kube-apiserver-kubelet-client", tmp_path)
+
+    assert b" 200 " in await _ask(port, api_server, path), "the API server itself is let in"
+    assert b" 401 " in await _ask(port, _context(), path), "nobody is anonymous"
+    assert b" 401 " in await _ask(port, _context(), path, "Authorization: Bearer made-up")
+    assert b" 403 " in await _ask(port, stranger, path), "known, and without the right to nodes/proxy"
+    with pytest.raises((ssl.SSLError, ConnectionError, EOFError, asyncio.IncompleteReadError)):
+        await _ask(port, foreign, path)  # of another cluster's authority
+    for trick in ("/containerLogs/..%2f..%2fkube-system/x/y", "/exec/%2e%2e/x/y", f"/exec/{namespace}/{pod}%00/app"):
+        assert b" 400 " in await _ask(port, api_server, trick), trick
+    assert b" 404 " in await _ask(port, api_server, f"/containerLogs/kube-system/{pod}/app")
+    assert b" 400 " in await _ask(port, api_server, f"/{'x' * 40_000}")
+    assert b" 400 " in await _ask(port, api_server, f"/exec/{namespace}/{pod}/app?command=ls"), "a stream must be one"
+
+
+async def test_streams_that_are_dropped_leave_nothing_behind(
+    federation: Federation, namespace: str, pod: str, sandbox: Sandbox, proxier: Program, eventually: Eventually
+) -> None:
+    vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
+    port, context = await _port(federation, vnode), _api_server(sandbox.virtual)
+    before = len(os.listdir(f"/proc/{proxier.pid}/fd"))
+
+    async def open_and_drop() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(
+            f"POST /exec/{namespace}/{pod}/app?command=sleep&command=30&output=1 HTTP/1.1\r\nHost: x\r\n"
+            "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"
+            "Content-Length: 0\r\n\r\n".encode()
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(HAND_SHAKEN)
+        writer.transport.abort()
+
+    for _ in range(10):
+        await asyncio.gather(*(open_and_drop() for _ in range(20)))
+
+    def nothing_left() -> bool:
+        left = len(os.listdir(f"/proc/{proxier.pid}/fd")) - before
+        assert left <= 8, f"{left} file descriptors more than before"  # a few pooled connections
+        return True
+
+    await eventually(nothing_left, within=20, what="every connection is closed")
+
+
+async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        writer.write("\r\n".join([f"GET {path} HTTP/1.1", "Host: node", "Connection: close", *headers, "", ""]).encode())
+        async with asyncio.timeout(10):
+            return await reader.readuntil(b"\r\n")
+    finally:
+        writer.transport.abort()
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _api_server(handle: ClusterHandle) -> ssl.SSLContext:
+    context = _context()
+    context.load_cert_chain(handle.folder / "pki" / "kubelet-client.crt", handle.folder / "pki" / "kubelet-client.key")
+    return context
+
+
+def _issued(handle: ClusterHandle, user: str, folder: Path) -> ssl.SSLContext:
+    """Return a context with a certificate for `user` of that cluster's own authority."""
+    pki = handle.folder / "pki"
+    key = load_pem_private_key((pki / "ca.key").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    pair = Authority(x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes()), key).issue(user)
+    file = folder / f"{handle.name}-{user}.pem"
+    file.write_bytes(pair.certificate + pair.key)
+    context = _context()
+    context.load_cert_chain(file)
+    return context
