@@ -72,6 +72,7 @@ UNSCHEDULABLE_TAINT: Final = "node.kubernetes.io/unschedulable"
 PHYSICAL_POD_NAMESPACE_ANNOTATION: Final = "kubeocean.io/physical-pod-namespace"  # these three on the virtual Pod
 PHYSICAL_POD_NAME_ANNOTATION: Final = "kubeocean.io/physical-pod-name"
 PHYSICAL_POD_UID_ANNOTATION: Final = "kubeocean.io/physical-pod-uid"
+LIFTED_METADATA_ANNOTATION: Final = "kubeocean.io/physical-pod-metadata"  # JSON: marks of what came up from the twin
 VIRTUAL_POD_NAMESPACE_ANNOTATION: Final = "kubeocean.io/virtual-pod-namespace"  # these four on the physical Pod
 VIRTUAL_POD_NAME_ANNOTATION: Final = "kubeocean.io/virtual-pod-name"
 VIRTUAL_POD_UID_ANNOTATION: Final = "kubeocean.io/virtual-pod-uid"
@@ -81,6 +82,8 @@ WORKLOAD_TYPE_LABEL: Final = "kubeocean.io/workload-type"
 WORKLOAD_NAME_LABEL: Final = "kubeocean.io/workload-name"
 RUNNING_DAEMONSET_ANNOTATION: Final = "kubeocean.io/running-daemonset"
 SERVICE_ACCOUNT_TOKEN_LABEL: Final = "kubeocean.io/service-account-token"
+TOKEN_EXPIRES_AT_ANNOTATION: Final = "kubeocean.io/expires-at"  # these two on that Secret: of the token that lives shortest
+TOKEN_REFRESH_AT_ANNOTATION: Final = "kubeocean.io/refresh-at"
 HOSTPORT_PLACEHOLDER_LABEL: Final = "kubeocean.io/hostport-fake-pod"
 PLACEHOLDER_NAMESPACE: Final = "kubeocean-fake"
 DEFAULT_PRIORITY_CLASS: Final = "kubeocean-default"
@@ -92,9 +95,31 @@ EXCLUDED_NAMESPACES: Final = frozenset(
 ROOT_CA_CONFIGMAP: Final = "kube-root-ca.crt"
 TOKEN_MOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
+# --- what Pods need: in the virtual cluster while it is in use, and its copy in the physical one ------------------------
+SYNCED_BY_LABEL_PREFIX: Final = "kubeocean.io/synced-by-"  # + clusterID, value "true": on what that binding uses
+DEPENDENCY_FINALIZER_PREFIX: Final = "kubeocean.io/finalizer-"  # + clusterID
+DELETING_ANNOTATION_PREFIX: Final = "kubeocean.io/deleting-"  # + clusterID: left by the Go project when it unbinds
+PHYSICAL_NAME_ANNOTATION: Final = "kubeocean.io/physical-name"  # these two on the virtual object
+PHYSICAL_NAMESPACE_ANNOTATION: Final = "kubeocean.io/physical-namespace"
+VIRTUAL_NAME_ANNOTATION: Final = "kubeocean.io/virtual-name"  # these two on the physical copy
+VIRTUAL_NAMESPACE_ANNOTATION: Final = "kubeocean.io/virtual-namespace"
+VIRTUAL_UID_ANNOTATION: Final = "kubeocean.io/virtual-uid"  # on copies that follow their original: Services, policies
+VIRTUAL_SERVICE_ANNOTATION: Final = "kubeocean.io/virtual-service"  # on a mirrored EndpointSlice: its Service's virtual name
+
+# --- claims and volumes ------------------------------------------------------------------------------------------------
+BINDING_OF_CLAIM_ANNOTATION: Final = "kubeocean.io/cluster-binding"  # a user's word on a claim: which binding provisions it
+VOLUME_DRIVER: Final = "claims.kubeocean.io"  # of a virtual volume whose data a physical claim holds; also our provisioner
+PROVISIONED_LABEL: Final = "kubeocean.io/provisioned"  # value "true": a physical claim that holds data of its own
+SELECTED_NODE_ANNOTATION: Final = "kubeocean.io/selected-node"  # on that claim: the physical node we asked for
+USED_BY_PV_LABEL: Final = "kubeocean.io/used-by-pv"  # value "true": a Secret that the driver of a physical volume reads
+VIRTUAL_CLAIM_NAMESPACE_ANNOTATION: Final = "kubeocean.io/virtual-claim-namespace"  # these three on a physical volume
+VIRTUAL_CLAIM_NAME_ANNOTATION: Final = "kubeocean.io/virtual-claim-name"
+VIRTUAL_CLAIM_UID_ANNOTATION: Final = "kubeocean.io/virtual-claim-uid"
+
 # --- conditions and reasons ------------------------------------------------------------------------------------------
 PHYSICAL_POD_CREATED: Final = "PhysicalPodCreated"
 PHYSICAL_POD_SCHEDULED: Final = "PhysicalPodScheduled"
+PHYSICAL_POD_UPDATED: Final = "PhysicalPodUpdated"
 PHYSICAL_POD_LOST: Final = "PhysicalPodLost"
 LEASE_ENDING: Final = "LeaseEnding"  # on a virtual node: its window is about to shut
 LEASE_EXCEEDED: Final = "LeaseExceeded"  # on a virtual node: more runs there than is leased
@@ -103,3 +128,5 @@ LEASE_EXCEEDED: Final = "LeaseExceeded"  # on a virtual node: more runs there th
 VIRTUAL_SERVICE_ACCOUNT_ANNOTATION: Final = "kubeocean.io/virtual-service-account-name"
 VIRTUAL_LABELS_ANNOTATION: Final = "kubeocean.io/virtual-labels"  # all of them, written as a kubelet writes the file
 VIRTUAL_LABEL_ANNOTATION_PREFIX: Final = "kubeocean.io/virtual-label."  # + the name of one label that ours hides
+VIRTUAL_ANNOTATIONS_ANNOTATION: Final = "kubeocean.io/virtual-annotations"  # all of them, likewise
+VIRTUAL_ANNOTATION_PREFIX: Final = "kubeocean.io/virtual-annotation."  # + the name of one annotation that ours hides

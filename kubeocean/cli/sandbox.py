@@ -15,7 +15,7 @@ from kubeocean.kube.meta import Json
 from kubeocean.sandbox.assets import Assets, Missing, ensure_assets, find_assets
 from kubeocean.sandbox.nodes import NodeTemplate, parse_pair, parse_taint
 from kubeocean.sandbox.progress import open_progress
-from kubeocean.sandbox.sandbox import Sandbox
+from kubeocean.sandbox.sandbox import Sandbox, knock
 from kubeocean.sandbox.sandbox import up as start_sandbox
 from kubeocean.sandbox.spec import VIRTUAL, SandboxSpec
 from kubeocean.sandbox.state import sandbox_names
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 A sandbox is one virtual cluster and some physical ones: etcd, kube-apiserver, kube-controller-manager and
 kube-scheduler with throw-away certificates, and KWOK, which plays the physical clusters' nodes. No root, no containers,
-nothing outside of the sandbox's own folder.
+nothing outside of the sandbox's own folder; only with --real-nodes there are containers, and they need root.
 
     kubeocean sandbox up --clusters 2 --nodes 3
 
@@ -66,6 +66,11 @@ def up(
     name: Name = "default",
     clusters: Annotated[int, typer.Option(help="How many physical clusters there are, beside the virtual one.")] = 2,
     nodes: Annotated[int, typer.Option(help="How many nodes KWOK plays in each physical cluster.")] = 3,
+    real_nodes: Annotated[
+        int, typer.Option(
+            help="Real kubelets with containerd, dealt out to the physical clusters in turn. Needs root and some packages.",
+        ),
+    ] = 0,
     node_cpu: Annotated[str, typer.Option(help="CPU of each node.")] = "8",
     node_memory: Annotated[str, typer.Option(help="Memory of each node.")] = "32Gi",
     node_pods: Annotated[int, typer.Option(help="How many Pods each node takes.")] = 110,
@@ -97,6 +102,10 @@ def up(
     The servers go on running when the command has ended; `down` ends them. Ctrl-C while starting leaves nothing behind.
     When a server dies, the end of its log is shown and all logs are kept until the next `up` or `down`. Missing
     programs are built first, once (see `kubeocean sandbox assets`).
+
+    A real node is a kubelet with containerd in namespaces and a cgroup of its own; this machine's containers, if there are
+    any, are not touched. Its Pods run for real, from the images kubeocean.test/toolbox:1 and :2, which it has: there is no
+    registry and no way out to the network. From this machine nodes and Pods are reached at the addresses `status` tells.
     """
     with plain_errors():
         template = NodeTemplate(
@@ -107,7 +116,7 @@ def up(
         )
         spec = SandboxSpec(
             name=name, clusters=clusters, nodes=template, etcd=etcd.value, listen=listen,
-            certificate_names=tuple(certificate_name or ()),
+            certificate_names=tuple(certificate_name or ()), real_nodes=real_nodes,
         )
         sandbox = run_to_end(_up(spec, root, timeout))
     typer.echo(f"sandbox {sandbox.name!r} is running:\n")
@@ -116,8 +125,9 @@ def up(
 
 
 async def _up(spec: SandboxSpec, root: Path | None, within: float) -> Sandbox:
+    knock(spec, root)  # before minutes of building
     with open_progress(sys.stderr) as progress:
-        assets = await ensure_assets(progress)
+        assets = await ensure_assets(progress, kubelet=spec.real_nodes > 0)
         return await start_sandbox(spec, assets=assets, progress=progress, root=root, within=within)
 
 
@@ -194,7 +204,7 @@ def kubeconfig(
 @app.command()
 def assets(
     build: Annotated[bool, typer.Option("--build/--no-build", help="Build what is missing, or only look.")] = True,
-    kubelet: Annotated[bool, typer.Option("--kubelet", help="Also the kubelet, for real nodes.")] = False,
+    kubelet: Annotated[bool, typer.Option("--kubelet", help="Also what only real nodes need, such as a kubelet.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
 ) -> None:
     """Show where the programs of a sandbox are, building those that are missing.
@@ -229,3 +239,5 @@ def _print_clusters(report: Json) -> None:
         for each in components:
             title = f"{cluster}/{each['name']}" if cluster else each["name"]
             typer.echo(f"{title:<36} {each['pid']:>8}  {each['address']:<26} {'alive' if each['alive'] else 'dead'}")
+    for node in report["realNodes"]:
+        typer.echo(f"\n{node['name']} of {node['cluster']}: {node['address']}, Pods {node['pods']}, files {node['folder']}")

@@ -12,10 +12,12 @@ import asyncio
 from dataclasses import dataclass
 
 from kubeocean.api import names
-from kubeocean.clusters.virtual import INTRANET_API_SERVICE, INTRANET_DNS_SERVICE
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS
+
+CLIENT_CA_CONFIGMAP = "extension-apiserver-authentication"
+KUBELET_SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,46 @@ PHYSICAL_RULES: tuple[Rule, ...] = (
     ),
     Rule("", "namespaces", ("patch",), "claim the mountNamespace, give it back", mounted=True),
     Rule("", "pods", ("create", "patch", "delete"), "run the twins", mounted=True),
-    Rule("", "secrets", ("get", "list", "watch", "create", "patch", "delete"), "hold the twins' tokens", mounted=True),
+    Rule("", "pods/ephemeralcontainers", ("patch",), "let `kubectl debug` reach the twins", mounted=True, optional=True),
+    Rule("", "pods/resize", ("patch",), "resize the twins in place", mounted=True, optional=True),
+    Rule(
+        "", "secrets", ("get", "list", "watch", "create", "patch", "delete"), "hold tokens and copies of Secrets for the twins",
+        mounted=True,
+    ),
+    Rule(
+        "", "configmaps", ("get", "list", "watch", "create", "patch", "delete"), "hold copies of ConfigMaps for the twins",
+        mounted=True,
+    ),
+    Rule(
+        "", "events", ("list", "watch"), "tell users what happens to their Pods, in `kubectl describe`", mounted=True,
+        optional=True,
+    ),
+    Rule(
+        "", "services", ("get", "list", "watch", "create", "patch", "delete"), "mirror the Services of spec.serviceNamespaces",
+        mounted=True, optional=True,
+    ),
+    Rule(
+        "discovery.k8s.io", "endpointslices", ("get", "list", "watch", "create", "patch", "delete"), "say where they lead",
+        mounted=True, optional=True,
+    ),
+    Rule(
+        "networking.k8s.io", "networkpolicies", ("get", "list", "watch", "create", "patch", "delete"),
+        "enforce the borrower's network policies; Pods they select do not start without", mounted=True, optional=True,
+    ),
+    # Volumes have no namespace, so there is no smaller right. A lender who grants none of these has Pods without claims only.
+    Rule(
+        "", "persistentvolumeclaims", ("get", "list", "watch", "create", "patch", "delete"),
+        "hold and provision the claims of twins", mounted=True, optional=True,
+    ),
+    Rule(
+        "", "persistentvolumes", ("get", "list", "watch", "create", "patch", "delete"),
+        "bring the volumes of claims along (ours alone are changed); see where a provisioned one can be reached", optional=True,
+    ),
+    Rule("storage.k8s.io", "storageclasses", ("get",), "say why a claim cannot be provisioned", optional=True),
+    Rule("", "pods/log", ("get",), "kubectl logs", mounted=True, optional=True),
+    Rule("", "pods/exec", ("get", "create"), "kubectl exec and cp", mounted=True, optional=True),
+    Rule("", "pods/attach", ("get", "create"), "kubectl attach and debug", mounted=True, optional=True),
+    Rule("", "pods/portforward", ("get", "create"), "kubectl port-forward", mounted=True, optional=True),
     Rule("storage.k8s.io", "csinodes", ("list", "watch"), "tell our scheduler how many volumes a node takes", optional=True),
     # The lender's own policies: he may have none, nor their kind. What he does not let us read, he cannot have honoured.
     Rule(
@@ -84,12 +125,22 @@ VIRTUAL_SYNCER_RULES: tuple[Rule, ...] = (
         "tell the scheduler how many volumes a virtual node takes",
     ),
     Rule("", "pods/status", ("patch",), "mirror Pod status"),
+    Rule("", "events", ("list", "watch"), "know which of a twin's Events are told already"),
     Rule("", "pods/eviction", ("create",), "drain a virtual node before it goes"),
+    Rule("", "persistentvolumeclaims", ("get", "list", "watch", "patch"), "follow the claims of Pods, hold those in use"),
+    Rule("", "persistentvolumeclaims/status", ("patch",), "tell how a claim grew"),
+    Rule(
+        "", "persistentvolumes", ("get", "list", "watch", "create", "patch", "delete"),
+        "follow the volumes of claims; make those whose data a physical claim holds",
+    ),
+    Rule("storage.k8s.io", "storageclasses", ("list", "watch"), "know how a class binds and reclaims"),
     Rule("", "serviceaccounts/token", ("create",), "mint the token a Pod would get"),
-    # The authorizer lets `only` hold for a list or watch that selects this very name.
-    Rule("", "configmaps", ("list", "watch"), "copy it beside the token", only=names.ROOT_CA_CONFIGMAP),
-    Rule("", "services", ("list", "watch"), "find the intranet address of the API server", only=INTRANET_API_SERVICE[1]),
-    Rule("", "services", ("list", "watch"), "find the intranet address of the DNS", only=INTRANET_DNS_SERVICE[1]),
+    Rule("", "configmaps", ("get", "list", "watch", "patch"), "copy and mark those that Pods name; the root CA beside tokens"),
+    Rule("", "secrets", ("patch",), "mark those that Pods name"),
+    Rule("", "services", ("get", "list", "watch"), "tell Pods of their namespace's Services; find API server and DNS"),
+    Rule("discovery.k8s.io", "endpointslices", ("get", "list", "watch"), "mirror those of spec.serviceNamespaces"),
+    Rule("networking.k8s.io", "networkpolicies", ("get", "list", "watch"), "carry those that select Pods of ours along"),
+    Rule("", "namespaces", ("list", "watch"), "know which ones a network policy's namespaceSelector means"),
     Rule("coordination.k8s.io", "leases", ("get", "create", "update", "patch", "delete"), "heartbeats of virtual nodes"),
 )
 
@@ -97,7 +148,24 @@ INSTALL_RULES: tuple[Rule, ...] = (
     Rule("apiextensions.k8s.io", "customresourcedefinitions", ("get", "create", "patch"), "apply our two kinds at the start"),
 )
 
-VIRTUAL_RULES: dict[str, tuple[Rule, ...]] = {"manager": VIRTUAL_MANAGER_RULES, "syncer": VIRTUAL_SYNCER_RULES}
+VIRTUAL_PROXIER_RULES: tuple[Rule, ...] = (
+    Rule("cloud.tencent.com", "clusterbindings", ("list", "watch"), "know whose nodes to serve"),
+    Rule("", "nodes", ("list", "watch"), "know where each is served"),
+    Rule("", "pods", ("list", "watch"), "know whose Pod is asked for"),
+    Rule("", "secrets", ("list", "watch"), "read the kubeconfigs that bindings name"),
+    Rule("", "namespaces", ("get",), "know which cluster this is"),
+    # The authorizer lets `only` hold for a list or watch that selects this very name.
+    Rule("", "configmaps", ("list", "watch"), "know whose client certificates to trust", only=CLIENT_CA_CONFIGMAP),
+    Rule("authentication.k8s.io", "tokenreviews", ("create",), "ask who a caller is"),
+    Rule("authorization.k8s.io", "subjectaccessreviews", ("create",), "ask what a caller may do"),
+    Rule("certificates.k8s.io", "certificatesigningrequests", ("create", "get"), "ask for a serving certificate"),
+    Rule("certificates.k8s.io", "certificatesigningrequests/approval", ("update",), "approve that request"),
+    Rule("certificates.k8s.io", "signers", ("approve",), "the same", only=KUBELET_SERVING_SIGNER),
+)
+
+VIRTUAL_RULES: dict[str, tuple[Rule, ...]] = {
+    "manager": VIRTUAL_MANAGER_RULES, "syncer": VIRTUAL_SYNCER_RULES, "proxier": VIRTUAL_PROXIER_RULES,
+}
 
 
 async def find_missing(client: Client, mount_namespace: str) -> list[str]:

@@ -12,30 +12,22 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from kubeocean.api import names
 from kubeocean.clusters.health import Reachability
 from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.lender import LenderPolicies
 from kubeocean.clusters.podsummary import PhysicalPod, summarise_physical_pod, trim_foreign_pod
+from kubeocean.clusters.tokensummary import TokenSecretHead, token_secret_head, trim_token_secret
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig, config_from_kubeconfig, guard_kubeconfig
 from kubeocean.kube.errors import ConfigError, Unreachable
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of
+from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSecretHead:
-    """What is kept of a token Secret: whose it is, never what is in it."""
-
-    virtual: ObjectKey
-    uid: str
 
 
 class PhysicalCluster:
@@ -66,7 +58,7 @@ class PhysicalCluster:
         return Informer(
             self.watches, SECRETS, namespace=self.mount_namespace,
             label_selector=f"{names.SERVICE_ACCOUNT_TOKEN_LABEL}=true,{names.OWNER_LABEL}={self.owner.label}",
-            transform=_without_data, summarise=_token_secret_head,
+            transform=lambda secret: trim_token_secret(secret, self.owner), summarise=token_secret_head,
             indexers={BY_VIRTUAL: lambda _, head: (str(head.virtual),)}, name=f"{self.name}-token-secrets",
         )
 
@@ -128,18 +120,6 @@ def _unwrap(encoded: str, reference: str) -> bytes:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise ConfigError(f"Secret {reference}: key {names.KUBECONFIG_KEY!r} is not base64") from error
-
-
-def _without_data(secret: Json) -> Json:
-    return {key: value for key, value in secret.items() if key not in ("data", "stringData")}
-
-
-def _token_secret_head(secret: Json) -> TokenSecretHead:
-    annotations = annotations_of(secret)
-    virtual = ObjectKey(
-        annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
-    )
-    return TokenSecretHead(virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""))
 
 
 def _nothing(_: Json) -> None:

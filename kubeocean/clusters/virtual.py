@@ -15,18 +15,38 @@ from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.kubeletports import KubeletPorts
 from kubeocean.clusters.podsummary import VirtualPod, summarise_virtual_pod
+from kubeocean.clusters.storage import VirtualStorage
 from kubeocean.domain.policies import Policy, read_policy
+from kubeocean.domain.servicemap import trim_service
 from kubeocean.domain.vnode import cluster_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import ConfigError, NotFound
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import CONFIGMAPS, CSINODES, NODES, PODS, SERVICES
+from kubeocean.kube.meta import Json, ObjectKey, namespace_of
+from kubeocean.kube.resources import CONFIGMAPS, CSINODES, NAMESPACES, NETWORKPOLICIES, NODES, PODS, SERVICES
 
-BY_NODE, BY_CLUSTER, BY_REFERENCE = "node", "cluster", "reference"
-INTRANET_API_SERVICE = ("default", "kubernetes-intranet")
-INTRANET_DNS_SERVICE = ("kube-system", "kube-dns-intranet")
+BY_NODE, BY_CLUSTER, BY_REFERENCE, BY_NAMESPACE = "node", "cluster", "reference", "namespace"
+INTRANET_API_SERVICE = ObjectKey("default", "kubernetes-intranet")
+INTRANET_DNS_SERVICE = ObjectKey("kube-system", "kube-dns-intranet")
+
+
+class OnDemand:
+    """An informer that most clusters never need: it runs from the first time on that somebody asks for it."""
+
+    def __init__(self, informer: Informer[None]) -> None:
+        self.informer = informer
+        self._wanted = asyncio.Event()
+
+    def demand(self) -> Informer[None]:
+        """Return the informer, which is kept from now on; whoever reads it looks at `has_synced` first."""
+        self._wanted.set()
+        return self.informer
+
+    async def run(self) -> None:
+        """Run the informer until cancelled, once it is asked for."""
+        await self._wanted.wait()
+        await self.informer.run()
 
 
 class VirtualCluster:
@@ -60,13 +80,18 @@ class VirtualCluster:
             self.watches, CONFIGMAPS, field_selector=f"metadata.name={names.ROOT_CA_CONFIGMAP}", summarise=_nothing,
             name="root-cas",
         )
-        self.api_service = self._service(*INTRANET_API_SERVICE)
-        self.dns_service = self._service(*INTRANET_DNS_SERVICE)
-
-    def _service(self, namespace: str, name: str) -> Informer[None]:
-        return Informer(
-            self.watches, SERVICES, namespace=namespace, field_selector=f"metadata.name={name}", summarise=_nothing, name=name
+        self.services: Informer[str] = Informer(
+            self.watches, SERVICES, transform=trim_service, summarise=namespace_of, keep_raw=True,
+            indexers={BY_NAMESPACE: lambda _, namespace: (namespace,)}, name="virtual-services",
         )
+        self.network_policies: Informer[str] = Informer(
+            self.watches, NETWORKPOLICIES, summarise=namespace_of, indexers={BY_NAMESPACE: lambda _, namespace: (namespace,)},
+            name="virtual-networkpolicies",
+        )
+        self.storage = VirtualStorage(self.watches)
+        self.namespaces = OnDemand(Informer(
+            self.watches, NAMESPACES, transform=_only_labels, summarise=_nothing, name="virtual-namespaces"
+        ))
 
     @property
     def uid(self) -> str:
@@ -93,14 +118,17 @@ class VirtualCluster:
         managing: list[Informer[Any]] = [self.bindings, self.policies]
         if not syncing:
             return managing
-        return [*managing, self.nodes, self.pods, self.root_cas, self.api_service, self.dns_service]
+        return [*managing, self.nodes, self.pods, self.root_cas, self.services, self.network_policies]
 
     async def run(self, *, syncing: bool) -> None:
         """Run the informers until cancelled. Without `syncing` only bindings and policies are watched."""
-        unawaited: list[Informer[Any]] = [self.csi_nodes] if syncing else []  # whoever needs these waits for them himself
+        # Whoever needs one of these waits for it himself.
+        unawaited: list[Informer[Any]] = [self.csi_nodes, *self.storage.informers] if syncing else []
         async with asyncio.TaskGroup() as tasks:
             for informer in (*self.informers(syncing=syncing), *unawaited):
                 tasks.create_task(informer.run(), name=f"informer {informer.name}")
+            if syncing:
+                tasks.create_task(self.namespaces.run(), name=f"informer {self.namespaces.informer.name}")
 
     async def wait_synced(self, *, syncing: bool) -> None:
         """Return once every informer that nothing works without holds a full list."""
@@ -119,3 +147,8 @@ class VirtualCluster:
 
 def _nothing(_: Json) -> None:
     return None
+
+
+def _only_labels(namespace: Json) -> Json:
+    metadata = namespace["metadata"]
+    return {"metadata": {field: metadata[field] for field in ("name", "uid", "resourceVersion", "labels") if field in metadata}}

@@ -17,7 +17,8 @@ MOUNT_NAMESPACE: Final = "kubeocean-demo"  # in both physical clusters
 NAMESPACE: Final = "default"  # in the virtual one
 APP: Final = "code-server"
 REPLICAS: Final = 8
-NODES: Final = 3  # of each lender
+NODES: Final = 3  # of each lender, played by KWOK
+HELLO: Final = "hello"  # the Pod in a real container, where there can be one
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # there is one of each, which may be a key
@@ -101,11 +102,42 @@ spec:
         maxSkew: 1
         whenUnsatisfiable: DoNotSchedule
         labelSelector: {{matchLabels: {{app: {app}}}}}
-      containers:
+{affinity}      containers:
       - name: code-server
         image: codercom/code-server:4.100.3
         ports: [{{containerPort: 8080}}]
         resources: {{requests: {{cpu: 500m, memory: 1Gi}}}}
+"""
+
+# KWOK plays any image; a real node has only its own, there is no registry to get others from.
+_PLAYED_NODES = """\
+      affinity:
+        nodeAffinity:
+          requiredDuringSchedulingIgnoredDuringExecution:
+            nodeSelectorTerms: [{matchExpressions: [{key: sandbox.kubeocean.test/real, operator: DoesNotExist}]}]
+"""
+
+_HELLO = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: hello}
+spec:
+  nodeSelector: {sandbox.kubeocean.test/real: "true"}
+  tolerations:
+  - {key: kubeocean.io/vnode, operator: Exists, effect: NoSchedule}
+  containers:
+  - name: hello
+    image: kubeocean.test/toolbox:1
+    command:
+    - sh
+    - -c
+    - |
+      who='{"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}'
+      toolbox call POST /apis/authentication.k8s.io/v1/selfsubjectreviews "$who" > /tmp/answer
+      echo "Hello from a real container: user $(id -un), address $(hostname -i)."
+      echo "The virtual API server knows me as $(grep -o 'system:serviceaccount:[a-z:]*' /tmp/answer)."
+      exec toolbox serve -http :8080
+    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
 """
 
 
@@ -119,11 +151,13 @@ def lender_manifest(lender: Lender) -> str:
     )
 
 
-def deployment_manifest() -> str:
-    """Return the YAML of the Deployment that a user of the virtual cluster applies."""
-    return _CODE_SERVER.format(app=APP, replicas=REPLICAS)
+def deployment_manifest(*, real: bool = False) -> str:
+    """Return the YAML of the Deployment that a user of the virtual cluster applies; not for nodes that are `real`."""
+    return _CODE_SERVER.format(app=APP, replicas=REPLICAS, affinity=_PLAYED_NODES if real else "")
 
 
-def manifests() -> dict[str, str]:
-    """Return every manifest by its file's name."""
-    return {f"{lender.binding}.yaml": lender_manifest(lender) for lender in LENDERS} | {f"{APP}.yaml": deployment_manifest()}
+def manifests(*, real: bool = False) -> dict[str, str]:
+    """Return every manifest by its file's name; `real`: there is a real node, too."""
+    lenders = {f"{lender.binding}.yaml": lender_manifest(lender) for lender in LENDERS}
+    hello = {f"{HELLO}.yaml": _HELLO} if real else {}
+    return {**lenders, f"{APP}.yaml": deployment_manifest(real=real), **hello}

@@ -22,7 +22,7 @@ from kubeocean.demo.cast import APP, SLICE
 from kubeocean.demo.narrator import Narrator
 from kubeocean.demo.observations import NotYet
 from kubeocean.demo.stage import NAME, Stage, kubeocean_program, set_stage
-from kubeocean.demo.story import STORY, Act, Observe, Run, StartManager, Step
+from kubeocean.demo.story import Act, Observe, Run, StartManager, Step, build_story
 
 EVERY = 0.3  # seconds between two looks
 
@@ -32,21 +32,26 @@ class NotObserved(NotYet):
 
 
 async def run_demo(
-    stream: TextIO, *, keep: bool = False, root: Path | None = None, steps: Sequence[Step] = STORY
+    stream: TextIO, *, keep: bool = False, root: Path | None = None, steps: Sequence[Step] = ()
 ) -> bool:
     """Play the demo and tell it to `stream`; return whether every step was observed. `keep` leaves everything running.
+
+    Without `steps` it is the whole story, with a real container where this machine can have one.
 
     Raises SandboxError or AssetsUnavailable when there is no stage to play on.
     """
     narrator = Narrator(stream)
     narrator.headline("Kubeocean: many physical clusters, one virtual cluster")
-    narrator.say("First a sandbox: real control planes of one virtual and two physical clusters, whose nodes KWOK plays.")
+    narrator.say(
+        "First a sandbox: real control planes of one virtual and two physical clusters. KWOK plays their nodes; one is real"
+        " where this machine can have one."
+    )
     with narrator.progress() as progress:
         stage = await set_stage(progress, root)
     kept = False
     try:
         with stage.occupied():
-            observed = await play(stage, steps, narrator)
+            observed = await play(stage, steps or build_story(real=stage.real), narrator)
         if keep:
             _tell_what_is_kept(stage, narrator)
             kept = True

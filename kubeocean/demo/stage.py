@@ -14,6 +14,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -27,7 +28,7 @@ from kubeocean.sandbox.commands import Command
 from kubeocean.sandbox.kubeconfig import write_kubeconfig
 from kubeocean.sandbox.processes import last_lines
 from kubeocean.sandbox.progress import Progress
-from kubeocean.sandbox.sandbox import Sandbox, up
+from kubeocean.sandbox.sandbox import Sandbox, knock, up
 from kubeocean.sandbox.spec import SandboxSpec
 from kubeocean.sandbox.state import ComponentInfo, NoSandbox, SandboxBusy, SandboxError, is_locked, locked
 from kubeocean.sandbox.toolrun import run_tool
@@ -55,12 +56,17 @@ class Stage:
             "KUBERC": "off", "KUBECACHEDIR": str(self.folder / "cache"),
         }
 
+    @property
+    def real(self) -> bool:
+        """Whether one of the nodes is real."""
+        return bool(self.sandbox.real_nodes)
+
     def lay_out(self) -> None:
         """Write what the commands of the story read: one kubeconfig with a context for each cluster, and the manifests."""
         self.folder.mkdir()
         clusters = [self.sandbox.virtual, *self.sandbox.physical]
         write_kubeconfig(merge_kubeconfigs([yaml.safe_load(each.kubeconfig.read_text()) for each in clusters]), self.kubeconfig)
-        for name, text in manifests().items():
+        for name, text in manifests(real=self.real).items():
             (self.folder / name).write_text(text)
 
     @contextmanager
@@ -106,6 +112,7 @@ class Stage:
         return (
             kubeocean_program(), "manager", "--kubeconfig", str(self.sandbox.virtual.kubeconfig), "--install-crds",
             "--metrics-bind-address", "0", "--health-probe-bind-address", "0",
+            *(["--virtual-api-server", self.sandbox.server_for_containers(self.sandbox.virtual)] if self.real else []),
         )
 
     def start_manager(self) -> None:
@@ -127,10 +134,21 @@ class Stage:
 
 
 async def set_stage(progress: Progress, root: Path | None = None) -> Stage:
-    """Start the demo's sandbox, after ending one that a former demo left. Raises SandboxError, AssetsUnavailable."""
+    """Start the demo's sandbox, after ending one that a former demo left; with a real node where there can be one.
+
+    Raises SandboxError, AssetsUnavailable.
+    """
     await _clear_stage(progress, root)
+    spec = SandboxSpec(NAME, real_nodes=1)
+    try:
+        knock(spec, root)
+        assets = await ensure_assets(progress, kubelet=True)
+        return Stage(await up(spec, assets=assets, progress=progress, root=root), assets)
+    except SandboxError as error:
+        # Root and packages are no promise: a container may be refused what they take.
+        progress.say(f"No Pod will run in a real container, KWOK plays them all: {error}")
     assets = await ensure_assets(progress)
-    return Stage(await up(SandboxSpec(NAME), assets=assets, progress=progress, root=root), assets)
+    return Stage(await up(replace(spec, real_nodes=0), assets=assets, progress=progress, root=root), assets)
 
 
 async def _clear_stage(progress: Progress, root: Path | None) -> None:

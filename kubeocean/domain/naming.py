@@ -70,6 +70,11 @@ def persistent_volume_name(name: str, owner: str) -> str:
     return _hashed(name, f"{owner}/{name}")
 
 
+def provisioned_volume_name(cluster_id: str, claim_uid: str) -> str:
+    """Return the name of the virtual volume whose data a physical claim holds: DNS subdomain, 61 characters at most."""
+    return f"{cluster_id}-{claim_uid}"
+
+
 def token_secret_name(pod: str, volume: str, uid: str) -> str:
     """Return the name of the Secret with the tokens of one projected volume of a virtual Pod: DNS subdomain.
 

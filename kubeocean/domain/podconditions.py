@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from kubeocean.api import names
-from kubeocean.domain.podchange import changeable_hash
-from kubeocean.kube.meta import Json, annotations_of, is_deleting
+from kubeocean.domain.podchange import is_pushed
+from kubeocean.kube.meta import Json, is_deleting
 
 _RESIZING: Final = ("PodResizePending", "PodResizeInProgress")  # a kubelet removes these when it is done
 
@@ -30,10 +30,12 @@ def diff_conditions(vpod: Json, status: Json, observed: Generations) -> Iterator
         yield from _diff_condition(live, observed.translated(condition, live))
     for kind in _outdated(mine, theirs):
         yield {"$patch": "delete", "type": kind}
+    if names.PHYSICAL_POD_UPDATED in mine and observed.up_to_date():
+        yield {"$patch": "delete", "type": names.PHYSICAL_POD_UPDATED}
 
 
 def _conditions_of_others(vpod: Json, mine: dict[str, Json]) -> set[str]:
-    others = {"PodScheduled", names.PHYSICAL_POD_CREATED, names.PHYSICAL_POD_SCHEDULED}
+    others = {"PodScheduled", names.PHYSICAL_POD_CREATED, names.PHYSICAL_POD_SCHEDULED, names.PHYSICAL_POD_UPDATED}
     others |= {gate["conditionType"] for gate in vpod["spec"].get("readinessGates") or ()}
     if (mine.get("DisruptionTarget") or {}).get("status") == "True":
         others.add("DisruptionTarget")
@@ -121,6 +123,10 @@ class Generations:
         rest = {key: value for key, value in condition.items() if key != "observedGeneration"}
         return rest if generation is None else {**rest, "observedGeneration": generation}
 
+    def up_to_date(self) -> bool:
+        """Tell whether everything that the virtual Pod says has been pushed down."""
+        return is_pushed(self._vpod, self._ppod)
+
     def _pushed_down(self, generation: int) -> bool:
         deleting = is_deleting(self._vpod)
         if deleting and not is_deleting(self._ppod):
@@ -128,4 +134,4 @@ class Generations:
         # Deletion counts as one generation, and creation as the first: these two need no look at the content.
         if generation == 1 + deleting:
             return True
-        return annotations_of(self._ppod).get(names.CONTENT_HASH_ANNOTATION) == changeable_hash(self._vpod)
+        return self.up_to_date()

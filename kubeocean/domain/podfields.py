@@ -1,191 +1,188 @@
-"""Every field of PodSpec, Container, Volume and the security contexts, and what becomes of it on the physical Pod.
+"""Every field a Pod's specification can have, at every depth, and what becomes of it on the physical Pod.
 
-This is the allow-list: mapping keeps what stands here as KEEP, builds what stands as REWRITE, and nothing else. A field
-that Kubernetes invents tomorrow is in no table, so it is dropped instead of leaked into a lender's cluster. The one
-exception are the sources of a volume and of an environment variable: leaving out an unknown source would silently make
-an emptyDir or an empty variable of it, so there the unknown is refused.
+This is the allow-list: mapping keeps what stands here as KEEP, gives references the names of their copies where it says
+RENAME, builds what stands as REWRITE, and nothing else. A field that Kubernetes invents tomorrow is in no table, so it is
+dropped instead of leaked into a lender's cluster. The exception are the sources of a volume and of a variable
+(`CLOSED`): leaving out an unknown source would silently make an emptyDir or an empty variable of it, so there the unknown
+is refused.
 
-The tables are data so that documentation and tests read the same truth as the code (Kubernetes 1.35 fields).
+The tables are data, one per type of the API and called as the API calls it, so that `podcopy` (which executes them),
+documentation and tests read the same truth. `tests/integration/test_pod_fields.py` holds them against the schema of a real
+API server. Volumes are in `volumefields`.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
+from kubeocean.domain.fieldrules import KEEP, RENAME, Rule, Table, Treatment, drop, keep, plain, refuse, rewrite
+from kubeocean.domain.volumefields import PROJECTED_SOURCE, VOLUME, VOLUME_TABLES
 
-class Treatment(StrEnum):
-    """What mapping does with a field."""
+__all__ = [
+    "CLOSED", "CONTAINER", "CONTAINER_SECURITY_CONTEXT", "ENV_SOURCE", "EPHEMERAL_CONTAINER", "POD_SECURITY_CONTEXT",
+    "POD_SPEC", "PROJECTED_SOURCE", "TABLES", "VOLUME", "Rule", "Table", "Treatment",
+]
 
-    KEEP = "keep"
-    REWRITE = "rewrite"
-    DROP = "drop"
-    REFUSE = "refuse"
-
-
-class Rule(NamedTuple):
-    """One row: the treatment, and why it is not simply kept ("" for KEEP without a condition)."""
-
-    treatment: Treatment
-    why: str = ""
-
-
-_KEEP: Final = Rule(Treatment.KEEP)
-_LATER: Final = "refers to another object of the virtual cluster; mirroring those comes with a later version"
-_REMOVED: Final = "Kubernetes has removed this volume plugin"
 _BASELINE: Final = "only where the binding says allowPrivileged (Pod Security baseline)"
+_WITHIN_BASELINE: Final = "within Pod Security baseline, unless the binding says allowPrivileged"
+_DYNAMIC: Final = "dynamic resource allocation is decided in the virtual cluster"
+_PLACED: Final = "the virtual scheduler has already honoured it"
+_NOT_EPHEMERAL: Final = "the API server allows it to no ephemeral container"
+_PROBE: Final = keep("Probe")
 
-
-def _rewrite(why: str) -> Rule:
-    return Rule(Treatment.REWRITE, why)
-
-
-def _drop(why: str) -> Rule:
-    return Rule(Treatment.DROP, why)
-
-
-def _refuse(why: str) -> Rule:
-    return Rule(Treatment.REFUSE, why)
-
-
-POD_SPEC: Final[dict[str, Rule]] = {
-    "activeDeadlineSeconds": _KEEP,
-    "affinity": _rewrite("required node affinity to the physical node; none with directScheduling"),
-    "automountServiceAccountToken": _rewrite("always false, else admission mounts the lender's default token"),
-    "containers": _rewrite("field by field"),
-    "dnsConfig": _rewrite("merged with the virtual cluster's DNS where that is known"),
-    "dnsPolicy": _rewrite("None + the virtual cluster's DNS where that is known"),
-    "enableServiceLinks": _rewrite("always false: the lender's Services are not the user's"),
-    "ephemeralContainers": _drop("exist only through their subresource"),
-    "hostAliases": _rewrite("+ the names of the virtual API server"),
-    "hostIPC": Rule(Treatment.KEEP, _BASELINE),
-    "hostNetwork": Rule(Treatment.KEEP, _BASELINE),
-    "hostPID": Rule(Treatment.KEEP, _BASELINE),
-    "hostUsers": _KEEP,
-    "hostname": _rewrite("the virtual Pod's name where unset"),
-    "hostnameOverride": _KEEP,
-    "imagePullSecrets": _refuse(_LATER),
-    "initContainers": _rewrite("field by field"),
-    "nodeName": _rewrite("the physical node with directScheduling, else the physical scheduler's business"),
-    "nodeSelector": _drop("the virtual scheduler has already honoured it"),
-    "os": _KEEP,
-    "overhead": _drop("admission fills it in from the physical RuntimeClass"),
-    "preemptionPolicy": _drop("admission fills it in from the binding's PriorityClass"),
-    "priority": _drop("admission fills it in from the binding's PriorityClass"),
-    "priorityClassName": _rewrite("the binding's"),
-    "readinessGates": _drop("evaluated by us: their conditions live on the virtual Pod"),
-    "resourceClaims": _refuse("dynamic resource allocation is decided in the virtual cluster"),
-    "resources": _KEEP,
-    "restartPolicy": _KEEP,
-    "runtimeClassName": _KEEP,
-    "schedulerName": _drop("the physical cluster has its own"),
-    "schedulingGates": _drop("empty by the time a Pod is bound"),
-    "securityContext": _rewrite("field by field"),
-    "serviceAccount": _drop("old name of serviceAccountName"),
-    "serviceAccountName": _drop("the physical default; the virtual identity travels as tokens"),
-    "setHostnameAsFQDN": _KEEP,
-    "shareProcessNamespace": _KEEP,
-    "subdomain": _KEEP,
-    "terminationGracePeriodSeconds": _KEEP,
-    "tolerations": _KEEP,
-    "topologySpreadConstraints": _drop("the virtual scheduler has already honoured them"),
-    "volumes": _rewrite("source by source"),
-    "workloadRef": _drop("the virtual scheduler has already honoured it"),
+POD_SPEC: Final[Table] = {
+    "activeDeadlineSeconds": KEEP,
+    "affinity": rewrite("none of it; required node affinity to the physical node instead, or nothing with directScheduling"),
+    "automountServiceAccountToken": rewrite("always false, else admission mounts the lender's default token"),
+    "containers": rewrite("field by field", "Container"),
+    "dnsConfig": rewrite("merged with the virtual cluster's DNS where that is known", "PodDNSConfig"),
+    "dnsPolicy": rewrite("None + the virtual cluster's DNS where that is known"),
+    "enableServiceLinks": rewrite("always false: not the lender's Services, the virtual ones come as variables"),
+    "ephemeralContainers": drop("exist only through their subresource, which maps them field by field", "EphemeralContainer"),
+    "hostAliases": rewrite("+ the names of the virtual API server and of mirrored Services", "HostAlias"),
+    "hostIPC": keep(why=_BASELINE),
+    "hostNetwork": keep(why=_BASELINE),
+    "hostPID": keep(why=_BASELINE),
+    "hostUsers": KEEP,
+    "hostname": rewrite("the virtual Pod's name where unset"),
+    "hostnameOverride": KEEP._replace(since="1.34"),
+    "imagePullSecrets": keep("LocalObjectReference"),
+    "initContainers": rewrite("field by field", "Container"),
+    "nodeName": rewrite("the physical node with directScheduling, else the physical scheduler's business"),
+    "nodeSelector": drop(_PLACED),
+    "os": keep("PodOS"),
+    "overhead": drop("admission fills it in from the physical RuntimeClass"),
+    "preemptionPolicy": drop("admission fills it in from the binding's PriorityClass"),
+    "priority": drop("admission fills it in from the binding's PriorityClass"),
+    "priorityClassName": rewrite("the binding's"),
+    "readinessGates": drop("evaluated by us: their conditions live on the virtual Pod"),
+    "resourceClaims": refuse(_DYNAMIC),
+    "resources": keep("ResourceRequirements"),
+    "restartPolicy": KEEP,
+    "runtimeClassName": KEEP,
+    "schedulerName": drop("the physical cluster has its own"),
+    "schedulingGates": drop("empty by the time a Pod is bound"),
+    "securityContext": keep("PodSecurityContext", _WITHIN_BASELINE),
+    "serviceAccount": drop("old name of serviceAccountName"),
+    "serviceAccountName": drop("the physical default; the virtual identity travels as tokens"),
+    "setHostnameAsFQDN": KEEP,
+    "shareProcessNamespace": KEEP,
+    "subdomain": KEEP,
+    "terminationGracePeriodSeconds": KEEP,
+    "tolerations": keep("Toleration"),
+    "topologySpreadConstraints": drop(_PLACED),
+    "volumes": rewrite("source by source", "Volume"),
+    "workloadRef": drop(_PLACED)._replace(since="1.35"),
 }
 
-CONTAINER: Final[dict[str, Rule]] = {
-    "args": _KEEP,
-    "command": _KEEP,
-    "env": _rewrite("+ the virtual API server's address and HOSTNAME; downward API references read the virtual values"),
-    "envFrom": _refuse(_LATER),
-    "image": _KEEP,
-    "imagePullPolicy": _KEEP,
-    "lifecycle": _KEEP,
-    "livenessProbe": _KEEP,
-    "name": _KEEP,
-    "ports": _KEEP,
-    "readinessProbe": _KEEP,
-    "resizePolicy": _KEEP,
-    "resources": _KEEP,
-    "restartPolicy": _KEEP,
-    "restartPolicyRules": _KEEP,
-    "securityContext": _rewrite("field by field"),
-    "startupProbe": _KEEP,
-    "stdin": _KEEP,
-    "stdinOnce": _KEEP,
-    "terminationMessagePath": _KEEP,
-    "terminationMessagePolicy": _KEEP,
-    "tty": _KEEP,
-    "volumeDevices": _KEEP,
-    "volumeMounts": _KEEP,
-    "workingDir": _KEEP,
+CONTAINER: Final[Table] = {
+    "args": KEEP,
+    "command": KEEP,
+    "env": rewrite("+ the virtual API server's address, the virtual namespace's Services and HOSTNAME", "EnvVar"),
+    "envFrom": keep("EnvFromSource"),
+    "image": KEEP,
+    "imagePullPolicy": KEEP,
+    "lifecycle": keep("Lifecycle"),
+    "livenessProbe": _PROBE,
+    "name": KEEP,
+    "ports": keep("ContainerPort"),
+    "readinessProbe": _PROBE,
+    "resizePolicy": keep("ContainerResizePolicy"),
+    "resources": keep("ResourceRequirements"),
+    "restartPolicy": KEEP,
+    "restartPolicyRules": keep("ContainerRestartRule")._replace(since="1.34"),
+    "securityContext": keep("SecurityContext", _WITHIN_BASELINE),
+    "startupProbe": _PROBE,
+    "stdin": KEEP,
+    "stdinOnce": KEEP,
+    "terminationMessagePath": KEEP,
+    "terminationMessagePolicy": KEEP,
+    "tty": KEEP,
+    "volumeDevices": keep("VolumeDevice"),
+    "volumeMounts": keep("VolumeMount"),
+    "workingDir": KEEP,
 }
 
-VOLUME: Final[dict[str, Rule]] = {
-    "awsElasticBlockStore": _KEEP,
-    "azureDisk": _KEEP,
-    "azureFile": _refuse(_LATER),
-    "cephfs": _refuse(_REMOVED),
-    "cinder": Rule(Treatment.KEEP, "without a secretRef"),
-    "configMap": _refuse(_LATER),
-    "csi": Rule(Treatment.KEEP, "without a nodePublishSecretRef"),
-    "downwardAPI": _rewrite("references read the virtual values"),
-    "emptyDir": _KEEP,
-    "ephemeral": _refuse(_LATER),
-    "fc": _KEEP,
-    "flexVolume": Rule(Treatment.KEEP, "without a secretRef"),
-    "flocker": _refuse(_REMOVED),
-    "gcePersistentDisk": _KEEP,
-    "gitRepo": _refuse("Kubernetes has disabled this volume plugin, it ran code as root on the node"),
-    "glusterfs": _refuse(_REMOVED),
-    "hostPath": Rule(Treatment.KEEP, _BASELINE),
-    "image": _KEEP,
-    "iscsi": Rule(Treatment.KEEP, "without a secretRef"),
-    "nfs": _KEEP,
-    "persistentVolumeClaim": _refuse(_LATER),
-    "photonPersistentDisk": _refuse(_REMOVED),
-    "portworxVolume": _KEEP,
-    "projected": _rewrite("tokens, root certificate and namespace come out of one Secret of ours per volume"),
-    "quobyte": _refuse(_REMOVED),
-    "rbd": _refuse(_REMOVED),
-    "scaleIO": _refuse(_REMOVED),
-    "secret": _refuse(_LATER),
-    "storageos": _refuse(_REMOVED),
-    "vsphereVolume": _KEEP,
+EPHEMERAL_CONTAINER: Final[Table] = CONTAINER | {"targetContainerName": KEEP} | dict.fromkeys(
+    ("lifecycle", "livenessProbe", "ports", "readinessProbe", "resizePolicy", "resources", "restartPolicy", "startupProbe"),
+    drop(_NOT_EPHEMERAL),
+) | {"restartPolicyRules": drop(_NOT_EPHEMERAL)._replace(since="1.34")}
+
+ENV_SOURCE: Final[Table] = {
+    "configMapKeyRef": keep("ConfigMapKeySelector", "kube-root-ca.crt is refused: beside the twin that is the lender's"),
+    "fieldRef": keep("ObjectFieldSelector", "reads the virtual values"),
+    "fileKeyRef": keep("FileKeySelector")._replace(since="1.34"),
+    "resourceFieldRef": keep("ResourceFieldSelector", "a limit that is not set reads as the physical node's whole capacity"),
+    "secretKeyRef": keep("SecretKeySelector"),
 }
 
-PROJECTED_SOURCE: Final[dict[str, Rule]] = {
-    "clusterTrustBundle": _refuse(_LATER),
-    "configMap": _rewrite("kube-root-ca.crt only, as a key of our Secret; others are refused for now"),
-    "downwardAPI": _rewrite("references read the virtual values"),
-    "podCertificate": _refuse("its signers are in the virtual cluster, its kubelet is not"),
-    "secret": _refuse(_LATER),
-    "serviceAccountToken": _rewrite("a key of our Secret"),
+POD_SECURITY_CONTEXT: Final[Table] = plain(
+    "fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seLinuxChangePolicy supplementalGroups "
+    "supplementalGroupsPolicy",
+    appArmorProfile=keep("AppArmorProfile"), seLinuxOptions=keep("SELinuxOptions"), seccompProfile=keep("SeccompProfile"),
+    sysctls=keep("Sysctl"), windowsOptions=keep("WindowsSecurityContextOptions"),
+)
+CONTAINER_SECURITY_CONTEXT: Final[Table] = plain(
+    "allowPrivilegeEscalation privileged procMount readOnlyRootFilesystem runAsGroup runAsNonRoot runAsUser",
+    appArmorProfile=keep("AppArmorProfile"), capabilities=keep("Capabilities"), seLinuxOptions=keep("SELinuxOptions"),
+    seccompProfile=keep("SeccompProfile"), windowsOptions=keep("WindowsSecurityContextOptions"),
+)
+
+TABLES: Final[dict[str, Table]] = {
+    "PodSpec": POD_SPEC,
+    "Container": CONTAINER,
+    "EphemeralContainer": EPHEMERAL_CONTAINER,
+    "EnvVarSource": ENV_SOURCE,
+    **VOLUME_TABLES,
+    "PodSecurityContext": POD_SECURITY_CONTEXT,
+    "SecurityContext": CONTAINER_SECURITY_CONTEXT,
+    "AppArmorProfile": plain("localhostProfile type"),
+    "Capabilities": plain("add drop"),
+    "ConfigMapEnvSource": plain("optional", name=RENAME),
+    "ConfigMapKeySelector": plain("key optional", name=RENAME),
+    "ContainerPort": plain("containerPort hostIP hostPort name protocol"),
+    "ContainerResizePolicy": plain("resourceName restartPolicy"),
+    "ContainerRestartRule": plain("action", exitCodes=keep("ContainerRestartRuleOnExitCodes")),
+    "ContainerRestartRuleOnExitCodes": plain("operator values"),
+    "EnvFromSource": plain(
+        "prefix", configMapRef=keep("ConfigMapEnvSource", "kube-root-ca.crt is refused, as for a single variable"),
+        secretRef=keep("SecretEnvSource"),
+    ),
+    "EnvVar": plain("name value", valueFrom=keep("EnvVarSource")),
+    "ExecAction": plain("command"),
+    "FileKeySelector": plain("key optional path volumeName"),
+    "GRPCAction": plain("port service"),
+    "HTTPGetAction": plain("path port scheme", host=keep(why=_BASELINE), httpHeaders=keep("HTTPHeader")),
+    "HTTPHeader": plain("name value"),
+    "HostAlias": plain("hostnames ip"),
+    "Lifecycle": plain("stopSignal", postStart=keep("LifecycleHandler"), preStop=keep("LifecycleHandler")),
+    "LifecycleHandler": {
+        "exec": keep("ExecAction"), "httpGet": keep("HTTPGetAction"), "sleep": keep("SleepAction"),
+        "tcpSocket": keep("TCPSocketAction"),
+    },
+    "LocalObjectReference": {"name": RENAME},
+    "ObjectFieldSelector": plain("apiVersion", fieldPath=rewrite("to an annotation of ours where the virtual value differs")),
+    "PodDNSConfig": plain("nameservers searches", options=keep("PodDNSConfigOption")),
+    "PodDNSConfigOption": plain("name value"),
+    "PodOS": plain("name"),
+    "Probe": plain(
+        "failureThreshold initialDelaySeconds periodSeconds successThreshold terminationGracePeriodSeconds timeoutSeconds",
+        exec=keep("ExecAction"), grpc=keep("GRPCAction"), httpGet=keep("HTTPGetAction"), tcpSocket=keep("TCPSocketAction"),
+    ),
+    "ResourceFieldSelector": plain("containerName divisor resource"),
+    "ResourceRequirements": plain("limits requests", claims=refuse(_DYNAMIC)),
+    "SELinuxOptions": plain("level role type user"),
+    "SeccompProfile": plain("localhostProfile type"),
+    "SecretEnvSource": plain("optional", name=RENAME),
+    "SecretKeySelector": plain("key optional", name=RENAME),
+    "SleepAction": plain("seconds"),
+    "Sysctl": plain("name value"),
+    "TCPSocketAction": plain("port", host=keep(why=_BASELINE)),
+    "Toleration": plain("effect key operator tolerationSeconds value"),
+    "VolumeDevice": plain("devicePath name"),
+    "VolumeMount": plain("mountPath mountPropagation name readOnly recursiveReadOnly subPath subPathExpr"),
+    "WindowsSecurityContextOptions": plain("gmsaCredentialSpec gmsaCredentialSpecName hostProcess runAsUserName"),
 }
 
-ENV_SOURCE: Final[dict[str, Rule]] = {
-    "configMapKeyRef": _refuse(_LATER),
-    "fieldRef": _rewrite("references read the virtual values"),
-    "fileKeyRef": _KEEP,
-    "resourceFieldRef": _KEEP,
-    "secretKeyRef": _refuse(_LATER),
-}
-
-POD_SECURITY_CONTEXT: Final = frozenset({
-    "appArmorProfile", "fsGroup", "fsGroupChangePolicy", "runAsGroup", "runAsNonRoot", "runAsUser",
-    "seLinuxChangePolicy", "seLinuxOptions", "seccompProfile", "supplementalGroups", "supplementalGroupsPolicy",
-    "sysctls", "windowsOptions",
-})
-CONTAINER_SECURITY_CONTEXT: Final = frozenset({
-    "allowPrivilegeEscalation", "appArmorProfile", "capabilities", "privileged", "procMount", "readOnlyRootFilesystem",
-    "runAsGroup", "runAsNonRoot", "runAsUser", "seLinuxOptions", "seccompProfile", "windowsOptions",
-})
-
-
-def kept(table: dict[str, Rule]) -> frozenset[str]:
-    """Return the fields of `table` that travel unchanged."""
-    return frozenset(field for field, rule in table.items() if rule.treatment is Treatment.KEEP)
-
-
-KEPT_POD_SPEC: Final = kept(POD_SPEC)
-KEPT_CONTAINER: Final = kept(CONTAINER)
+# Tables of alternatives: an unknown field there is not dropped, it gets the Pod refused.
+CLOSED: Final = frozenset({"Volume", "VolumeProjection", "EnvVarSource", "EnvFromSource", "LifecycleHandler"})

@@ -1,4 +1,4 @@
-"""Who a container is and whom it asks: hostname, DNS, /etc/hosts, and the way to the *virtual* API server.
+"""Who a container is and whom it asks: hostname, DNS, /etc/hosts, and the way to the *virtual* API server and Services.
 
 What is known of the virtual cluster's addresses is frozen into a twin when it is created. What is not known must at
 least not lead elsewhere: left alone, a kubelet tells every container the address of the *lender's* API server, and a
@@ -13,6 +13,8 @@ from typing import Final
 
 from kubeocean.domain.naming import pod_hostname
 from kubeocean.domain.podcontext import Surroundings
+from kubeocean.domain.podcopy import Copier
+from kubeocean.domain.serviceenv import API_SERVICE, build_api_env, build_service_env
 from kubeocean.kube.meta import Json, name_of, namespace_of
 
 _CLUSTER_DOMAIN: Final = "cluster.local"
@@ -30,38 +32,45 @@ def hostname_of(vpod: Json) -> str:
 
 
 def build_env(vpod: Json, surroundings: Surroundings) -> list[Json]:
-    """Return the variables every container gets unless it sets them itself."""
-    host = surroundings.api_server_host
-    env = [
-        {"name": "KUBERNETES_SERVICE_HOST", "value": host},
-        {"name": "KUBERNETES_SERVICE_PORT", "value": surroundings.api_server_port if host else ""},
+    """Return the variables every container gets unless it sets them itself: the API server's, the Services', HOSTNAME."""
+    spec = vpod["spec"]
+    links = spec.get("enableServiceLinks") is not False
+    # By a kubelet's rule a Service called like the API server's is that one in namespace default, elsewhere it overrides.
+    services = [
+        service for service in surroundings.services if namespace_of(vpod) != "default" or name_of(service) != API_SERVICE
     ]
-    # On the host's network the hostname is the node's, and the runtime says so itself.
-    if not vpod["spec"].get("hostNetwork"):
-        env.append({"name": "HOSTNAME", "value": vpod["spec"].get("hostnameOverride") or hostname_of(vpod)})
-    return env
+    api = build_api_env(surroundings.api_server_host, surroundings.api_server_port)
+    env = {variable["name"]: variable for variable in api}
+    env |= {variable["name"]: variable for variable in build_service_env(services, enable_service_links=links)}
+    # On the host's network the hostname is the node's, and a full one is the kubelet's work: the runtime says so itself.
+    if not (spec.get("hostNetwork") or spec.get("setHostnameAsFQDN")):
+        hostname = spec.get("hostnameOverride") or hostname_of(vpod)
+        env.setdefault("HOSTNAME", {"name": "HOSTNAME", "value": hostname})
+    return list(env.values())
 
 
-def map_host_aliases(vpod: Json, surroundings: Surroundings) -> list[Json]:
-    """Return the twin's hostAliases: the Pod's own, and the names of the virtual API server where its IP is known."""
-    aliases: list[Json] = list(vpod["spec"].get("hostAliases") or ())
+def map_host_aliases(vpod: Json, surroundings: Surroundings, copier: Copier) -> list[Json]:
+    """Return the twin's hostAliases: the Pod's own, then the virtual API server's and the mirrored Services'."""
+    aliases = copier.copy_all(vpod["spec"].get("hostAliases"), "HostAlias")
     if _is_ip(surroundings.api_server_host):
         aliases.append({"ip": surroundings.api_server_host, "hostnames": list(_API_NAMES)})
+    aliases += [{"ip": ip, "hostnames": list(hostnames)} for ip, hostnames in surroundings.host_aliases]
     return aliases
 
 
-def map_dns(vpod: Json, surroundings: Surroundings) -> Json:
+def map_dns(vpod: Json, surroundings: Surroundings, copier: Copier) -> Json:
     """Return the twin's dnsPolicy and dnsConfig, as far as it has any.
 
     Only who would ask the cluster's DNS is sent to the virtual one. By a kubelet's rule a Pod on the host's network
     with plain ClusterFirst asks the node's.
     """
     spec = vpod["spec"]
+    own = copier.copy(spec.get("dnsConfig") or {}, "PodDNSConfig")
     policy = spec.get("dnsPolicy") or "ClusterFirst"
     asks_cluster = policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork"))
     if not (surroundings.dns_server and asks_cluster):
-        return {field: spec[field] for field in ("dnsPolicy", "dnsConfig") if field in spec}
-    own = spec.get("dnsConfig") or {}
+        policies = {"dnsPolicy": spec["dnsPolicy"]} if "dnsPolicy" in spec else {}
+        return policies | ({"dnsConfig": own} if "dnsConfig" in spec else {})
     searches = (f"{namespace_of(vpod)}.svc.{_CLUSTER_DOMAIN}", f"svc.{_CLUSTER_DOMAIN}", _CLUSTER_DOMAIN)
     options: dict[str, Json] = {"ndots": {"name": "ndots", "value": "5"}}
     options |= {option["name"]: option for option in own.get("options") or ()}

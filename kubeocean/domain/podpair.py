@@ -9,7 +9,7 @@ has an opinion decides:
 3. *Deletion was asked for*: the twin is deleted with the grace that is left, once, and again only if somebody
    shortened the grace meanwhile; until it is gone its status is mirrored. A twin that is not to be seen must be proved
    gone, then the virtual Pod is released.
-4. *A twin is there*: mirror it.
+4. *A twin is there*: mirror it, and push down what has changed since.
 5. *A finished Pod* needs no twin, and stays what it is when its twin is collected.
 6. *A twin was there once* (its uid is recorded) *and is not to be seen*: proved gone, the Pod is lost. Never is a
    second twin created. The recorded uid is evidence in this one direction; it selects no target, for users can write
@@ -68,7 +68,7 @@ class CreateTwin:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Write what the twin says to the virtual Pod, if it differs."""
+    """Write what the twin says to the virtual Pod; once it says the same, what that wants to the twin (`podpush`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +167,20 @@ def _nobodys(facts: PodFacts) -> Decision | None:
         return Nothing()
     if vpod is None:
         # A virtual Pod leaves only when we release it (its twin is gone then) or by force: so this is force.
-        return _orphan(ppod, FORCED_GRACE, "its virtual Pod is gone")
-    return _orphan(ppod, None, "its virtual Pod is bound to no virtual node of this binding")
+        return _orphan(facts, ppod, FORCED_GRACE, "its virtual Pod is gone")
+    return _orphan(facts, ppod, None, "its virtual Pod is bound to no virtual node of this binding")
 
 
 def _predecessor(facts: PodFacts) -> Decision | None:
     vpod, _ = _pair(facts)
     if facts.ppod is None or not is_ours(facts.ppod, facts.owner) or is_twin_of(facts.ppod, vpod, facts.owner):
         return None
-    return _orphan(facts.ppod, FORCED_GRACE, "it belongs to a predecessor of the virtual Pod of that name")
+    return _orphan(facts, facts.ppod, FORCED_GRACE, "it belongs to a predecessor of the virtual Pod of that name")
 
 
-def _orphan(ppod: Json, grace: int | None, why: str) -> Decision:
+def _orphan(facts: PodFacts, ppod: Json, grace: int | None, why: str) -> Decision:
+    if facts.node_gone:
+        grace = 0  # no kubelet will end it
     if is_deleting(ppod) and (grace is None or _granted(ppod) <= grace):
         return Nothing()
     virtual_uid = annotations_of(ppod).get(names.VIRTUAL_POD_UID_ANNOTATION, "")

@@ -28,8 +28,8 @@ class Waiting:
     revisit_in: float
 
 
-def check_waiting(ppod: Json, now: datetime) -> Waiting | None:
-    """Return how a twin without a node is to be treated; None when it has one, or is going."""
+def check_waiting(ppod: Json, now: datetime, cluster: str) -> Waiting | None:
+    """Return how a twin without a node is to be treated; None when it has one, or is going. `cluster` is told."""
     if ppod["spec"].get("nodeName") or is_deleting(ppod):
         return None
     condition = next(
@@ -41,7 +41,7 @@ def check_waiting(ppod: Json, now: datetime) -> Waiting | None:
         return Waiting(None, False, (TELL_AFTER - waited).total_seconds())
     said = (condition or {}).get("message") or "no scheduler of the physical cluster has looked at it"
     reason = (condition or {}).get("reason") or "Unscheduled"
-    refusal = Refusal(reason, f"the physical cluster cannot place this Pod: {said}")
+    refusal = Refusal(reason, f"{cluster} cannot place this Pod: {said}")
     left = max(0.0, (GIVE_UP_AFTER - waited).total_seconds())
     return Waiting(refusal, waited >= GIVE_UP_AFTER, left)
 

@@ -2,7 +2,7 @@
 
 Source of the rules: Kubernetes, "Pod Security Standards", baseline, as enforced by the admission plugin of 1.35. One
 exception, by contract: hostPorts are allowed (placeholder Pods keep the virtual scheduler honest about them).
-Ephemeral containers are not looked at here, because they are not part of what is forged.
+Ephemeral containers are looked at on their own, because they come later, to a Pod that was allowed to run without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ _APPARMOR_ANNOTATION: Final = "container.apparmor.security.beta.kubernetes.io/"
 
 def check_baseline(vpod: Json) -> Refusal | None:
     """Return a refusal that names every field of `vpod` the baseline profile forbids; None when there is none."""
-    violations = list(_violations(vpod))
+    return _refusal(_violations(vpod))
+
+
+def check_ephemeral_baseline(container: Json, where: str) -> Refusal | None:
+    """Return the same of an ephemeral container whose field path is `where`."""
+    return _refusal(_container(container, where))
+
+
+def _refusal(found: Iterator[str]) -> Refusal | None:
+    violations = list(found)
     if not violations:
         return None
     return Refusal(

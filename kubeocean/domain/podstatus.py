@@ -1,10 +1,10 @@
 """What the twin says, written to the virtual Pod: one strategic merge patch of `pods/status`, or none.
 
-The patch carries status *and* the mapping annotations, because one PATCH of the status subresource may (design.md
-[D5]). It is a difference: what the virtual Pod says already is left out, and when nothing is left nothing is sent.
-Kubernetes' own merge rules shape it (field-notes §4): conditions merge by type, so those that others keep on the
-virtual Pod are never touched; podIPs and hostIPs would merge by ip, so they are led by `$patch: replace`; container
-statuses are atomic; a key that is gone must be nulled.
+The patch carries status *and* metadata, because one PATCH of the status subresource may (design.md [D5]): the mapping
+annotations, and what others have put on the twin (`podlift`). It is a difference: what the virtual Pod says already is
+left out, and when nothing is left nothing is sent. Kubernetes' own merge rules shape it (field-notes §4): conditions merge
+by type, so those that others keep on the virtual Pod are never touched; podIPs and hostIPs would merge by ip, so they are
+led by `$patch: replace`; container statuses are atomic; a key that is gone must be nulled.
 
 Whose truth counts where:
 
@@ -14,8 +14,9 @@ Whose truth counts where:
 - a terminal phase is final: a twin that disagrees is not believed any more;
 - qosClass is immutable and resourceClaimStatuses mean nothing here: neither is in the allow-list.
 
-`metadata.uid` makes the server refuse a patch meant for a predecessor of the same name. No resourceVersion: the patch
-holds our part only, so a concurrent write of somebody else is no conflict.
+`metadata.uid` makes the server refuse a patch meant for a predecessor of the same name. No resourceVersion, except with
+labels and annotations that a user may be writing, too: the rest is our part only, so a concurrent write of somebody else is
+no conflict.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from typing import Final
 
 from kubeocean.api import names
 from kubeocean.domain.podconditions import Generations, diff_conditions
+from kubeocean.domain.podlift import diff_lifted
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, format_time, name_of, namespace_of, uid_of
 
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
+EVICTED: Final = "Evicted"  # as kubelets say it
 _PLAIN_FIELDS: Final = (  # scalars, and lists that the server replaces whole
     "phase", "reason", "message", "hostIP", "podIP", "startTime",
     "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses",
@@ -62,12 +65,12 @@ def diff_pod_status(vpod: Json, ppod: Json) -> Json | None:
     generation = observed.translate(theirs.get("observedGeneration"), mine.get("observedGeneration"))
     if generation != mine.get("observedGeneration"):
         status["observedGeneration"] = generation
-    annotations = _diff_mapping(vpod, ppod)
-    if not (status or annotations):
+    metadata = diff_lifted(vpod, ppod)
+    if mapping := _diff_mapping(vpod, ppod):
+        metadata["annotations"] = metadata.get("annotations", {}) | mapping
+    if not (status or metadata):
         return None
-    patch: Json = {"metadata": {"uid": uid_of(vpod)}}
-    if annotations:
-        patch["metadata"]["annotations"] = annotations
+    patch: Json = {"metadata": {"uid": uid_of(vpod), **metadata}}
     if status:
         patch["status"] = status
     return patch
@@ -111,14 +114,13 @@ def build_ended_patch(vpod: Json) -> Json | None:
 def build_lost_patch(vpod: Json, now: datetime) -> Json:
     """Return the strategic merge patch that ends a virtual Pod whose twin has vanished: Failed / PhysicalPodLost.
 
-    What ran is terminated as a kubelet does it for containers it has lost; what had ended keeps its true end.
+    A twin that had said why it goes (DisruptionTarget) was not lost but evicted. What ran is terminated as a kubelet does it
+    for containers it has lost; what had ended keeps its true end.
     """
     status = vpod.get("status") or {}
-    reason = names.PHYSICAL_POD_LOST
+    reason, message = _why_gone(status)
     patch: Json = {
-        "phase": "Failed", "reason": reason,
-        "message": "the physical Pod behind this Pod is gone without having finished: it was deleted, or its node was",
-        "conditions": _not_ready(status, reason, format_time(now)),
+        "phase": "Failed", "reason": reason, "message": message, "conditions": _not_ready(status, reason, format_time(now)),
     }
     conditions = status.get("conditions") or ()
     initialized = any(item["type"] == "Initialized" and item["status"] == "True" for item in conditions)
@@ -128,6 +130,17 @@ def build_lost_patch(vpod: Json, now: datetime) -> Json:
             all_of_them = initialized and field == "containerStatuses"
             patch[field] = [_ended(item, now) if all_of_them or _runs(item) else item for item in statuses]
     return {"metadata": {"uid": uid_of(vpod)}, "status": patch}
+
+
+def _why_gone(status: Json) -> tuple[str, str]:
+    disruption: Json = next((item for item in status.get("conditions") or () if item["type"] == "DisruptionTarget"), {})
+    if disruption.get("status") == "True":
+        why = ": ".join(filter(None, (disruption.get("reason"), disruption.get("message"))))
+        return EVICTED, f"the physical Pod behind this Pod was taken away by its cluster: {why}"
+    return (
+        names.PHYSICAL_POD_LOST,
+        "the physical Pod behind this Pod is gone without having finished: it was deleted, or its node was",
+    )
 
 
 def _not_ready(status: Json, reason: str, at: str) -> list[Json]:

@@ -3,7 +3,9 @@
 The virtual API server injects a projected volume into ordinary Pods: a token, `ca.crt`, the namespace. Only a kubelet
 of the virtual cluster could fill it. So each projected volume with a token or the root certificate becomes one Secret
 in the mountNamespace, named after Pod, volume and uid, and the twin's volume projects its keys to the same paths. The
-rest of such a volume (other downward API items) stays a projection of the physical kubelet's.
+rest of such a volume stays a projection of the physical kubelet's, in its place: of two sources that write one file a
+kubelet lets the later win. A plain volume of the ConfigMap `kube-root-ca.crt` becomes such a Secret too; that ConfigMap is
+never copied, for in the mountNamespace there is one of that name already: the lender's.
 
 Keys are fixed (`token`, `token-1` …, `ca.crt`, `namespace`), never taken from paths: a path may hold what a key may
 not. Minting the tokens and renewing them is the syncer's work; here is only what they mean.
@@ -20,10 +22,11 @@ from kubeocean.api import names
 from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.naming import token_secret_name
 from kubeocean.domain.podcontext import PodContext
-from kubeocean.domain.poddownward import Downward
+from kubeocean.domain.podcopy import Copier
+from kubeocean.domain.podrefs import is_root_ca
+from kubeocean.domain.rootca import CA_KEY
 from kubeocean.kube.meta import Json, name_of, namespace_of, uid_of
 
-CA_KEY: Final = "ca.crt"
 NAMESPACE_KEY: Final = "namespace"
 DEFAULT_EXPIRATION: Final = 3600  # seconds; the API server's own default for a projection that names none
 
@@ -51,65 +54,110 @@ class TokenSecret:
 def needs_secret(projected: Json) -> bool:
     """Tell whether a projected volume holds what only a Secret of ours can give: a token or the root certificate."""
     sources = projected.get("sources") or ()
-    return any(source.get("serviceAccountToken") or source.get("configMap") for source in sources)
+    return any("serviceAccountToken" in source or is_root_ca(source.get("configMap")) for source in sources)
 
 
-def map_token_volume(vpod: Json, volume: Json, downward: Downward) -> tuple[Json, TokenSecret]:
+def map_root_ca_volume(vpod: Json, volume: Json, copier: Copier) -> tuple[Json, TokenSecret] | None:
+    """Return the twin's volume and the Secret it mounts for a plain volume of kube-root-ca.crt; None for another volume."""
+    if not is_root_ca(volume.get("configMap")):
+        return None
+    name = token_secret_name(name_of(vpod), volume["name"], uid_of(vpod))
+    copied = copier.copy(volume["configMap"], "ConfigMapVolumeSource")
+    source = {"secretName": name} | {key: copied[key] for key in ("defaultMode", "optional") if key in copied}
+    if items := copied.get("items"):
+        source["items"] = items
+    return {"name": volume["name"], "secret": source}, TokenSecret(name, volume["name"], (), (CA_KEY,), ())
+
+
+def map_token_volume(vpod: Json, volume: Json, copier: Copier) -> tuple[Json, TokenSecret]:
     """Return the twin's volume and the Secret it mounts, for a projected `volume` of which `needs_secret` is true."""
     name = token_secret_name(name_of(vpod), volume["name"], uid_of(vpod))
-    projection = _Projection()
+    projection = _Projection(name, token_mode(vpod["spec"]), copier)
     for source in volume["projected"].get("sources") or ():
         projection.add(source)
-    sources: list[Json] = [{"secret": {"name": name, "items": projection.items}}]
-    if projection.downward:
-        sources.append({"downwardAPI": {"items": downward.rewrite_items(projection.downward)}})
-    projected = {key: value for key, value in volume["projected"].items() if key == "defaultMode"}
+    projected = copier.copy(volume["projected"], "ProjectedVolumeSource")
     secret = TokenSecret(
         name, volume["name"], tuple(projection.tokens),
         ca_keys=(CA_KEY,) if projection.has_ca else (),
         namespace_keys=(NAMESPACE_KEY,) if projection.has_namespace else (),
     )
-    return {"name": volume["name"], "projected": projected | {"sources": sources}}, secret
+    return {"name": volume["name"], "projected": projected | {"sources": projection.sources}}, secret
+
+
+def token_mode(spec: Json) -> int | None:
+    """Return the mode of a token's file on the twin; None = the volume's own defaultMode.
+
+    A kubelet (pkg/volume/projected, FsUserFrom) writes tokens with 0600 if the Pod has an fsGroup, to which it then opens
+    them, or if all containers run as the same user, who then owns them. Otherwise it takes the defaultMode. The files of a
+    Secret belong to root, so that user must be let in by the mode: 0644. No other user of the Pod is there to read it, and on
+    the node the folders above it are root's alone.
+    """
+    pod = spec.get("securityContext") or {}
+    if pod.get("fsGroup") is not None:
+        return 0o600
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", pod.get("runAsUser"))
+        for kind in ("initContainers", "containers") for container in spec.get(kind) or ()
+    }
+    if len(users) != 1 or None in users:
+        return None
+    return 0o644 if users.pop() else 0o600
 
 
 class _Projection:
-    """The sources of one projected volume, sorted: keys of the Secret, and what the physical kubelet can do."""
+    """The sources of one projected volume, in their order: keys of the Secret, and what the physical kubelet can do."""
 
-    def __init__(self) -> None:
-        self.items: list[Json] = []
+    def __init__(self, secret: str, mode: int | None, copier: Copier) -> None:
+        self.sources: list[Json] = []
         self.tokens: list[TokenSource] = []
-        self.downward: list[Json] = []
         self.has_ca = self.has_namespace = False
+        self._secret = secret
+        self._mode = {} if mode is None else {"mode": mode}
+        self._copier = copier
 
     def add(self, source: Json) -> None:
         if token := source.get("serviceAccountToken"):
             self._add_token(token)
-        if config := source.get("configMap"):
-            self._add_ca(config)
-        if fields := source.get("downwardAPI"):
+        elif is_root_ca(source.get("configMap")):
+            self._add_ca(source["configMap"])
+        elif fields := source.get("downwardAPI"):
             for item in fields.get("items") or ():
                 self._add_field(item)
+        else:
+            self.sources.append(self._copier.copy(source, "VolumeProjection"))
 
     def _add_token(self, token: Json) -> None:
         key = f"token-{len(self.tokens)}" if self.tokens else "token"
         seconds = token.get("expirationSeconds") or DEFAULT_EXPIRATION
         self.tokens.append(TokenSource(key, token.get("audience") or "", seconds))
-        self.items.append({"key": key, "path": token["path"]})
+        self._project({"key": key, "path": token["path"], **self._mode})
 
     def _add_ca(self, config: Json) -> None:
         # Without items every key becomes a file, and this ConfigMap has just the one.
-        for item in config.get("items") or ({"key": CA_KEY, "path": CA_KEY},):
+        for item in self._copier.copy_all(config.get("items") or [{"key": CA_KEY, "path": CA_KEY}], "KeyToPath"):
             if item["key"] == CA_KEY:
                 self.has_ca = True
-                self.items.append(dict(item))
+                self._project(item)
 
     def _add_field(self, item: Json) -> None:
-        if (item.get("fieldRef") or {}).get("fieldPath") != "metadata.namespace":
-            self.downward.append(item)
-            return
-        self.has_namespace = True
-        mode = {"mode": item["mode"]} if "mode" in item else {}
-        self.items.append({"key": NAMESPACE_KEY, "path": item["path"], **mode})
+        if (item.get("fieldRef") or {}).get("fieldPath") == "metadata.namespace":
+            self.has_namespace = True
+            mode = {"mode": item["mode"]} if "mode" in item else {}
+            self._project({"key": NAMESPACE_KEY, "path": item["path"], **mode})
+        else:
+            self._open("downwardAPI", {}).append(self._copier.copy(item, "DownwardAPIVolumeFile"))
+
+    def _project(self, item: Json) -> None:
+        self._open("secret", {"name": self._secret}).append(item)
+
+    def _open(self, kind: str, source: Json) -> list[Json]:
+        """Return the items of the last source if it is of this kind and ours, else of a new one."""
+        last = self.sources[-1].get(kind) if self.sources else None
+        if last is None or last.get("name") != source.get("name"):
+            last = source | {"items": []}
+            self.sources.append({kind: last})
+        items: list[Json] = last["items"]
+        return items
 
 
 def build_token_secret(

@@ -27,6 +27,10 @@ from kubeocean.kube.tokenbucket import TokenBucket
 from kubeocean.kube.transport import ByteStream, Call, Transport
 
 JSON = "application/json"
+# What an object is called, without spec, status and data; nothing else is accepted in its stead (API concepts, "Receiving
+# resources as ... PartialObjectMetadata"). A list has a kind of its own.
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class PatchType(StrEnum):
@@ -90,20 +94,21 @@ class Client:
 
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
-        limit: int = 500, deadline: float = 60.0,
+        metadata_only: bool = False, limit: int = 500, deadline: float = 60.0,
     ) -> Listing:
         """Return all objects (of `namespace`, or of all namespaces), read in pages of `limit`.
 
         A page that fails fails the list. A token that expired between pages (410) starts the list over, once.
-        Items carry apiVersion and kind, which the API server leaves out of the items of a list.
+        Items carry apiVersion and kind, which the API server leaves out of the items of a list. With `metadata_only` they
+        are PartialObjectMetadata.
         """
-        path = resource.path(_quote(namespace))
         query = _query(limit=str(limit), labelSelector=label_selector, fieldSelector=field_selector)
+        call = Call("GET", resource.path(_quote(namespace)), query, accept=_METADATA_LIST if metadata_only else "")
         ends = asyncio.get_running_loop().time() + deadline
         try:
-            return await self._pages(resource, path, query, ends)
+            return await self._pages(resource, call, ends)
         except Gone:
-            return await self._pages(resource, path, query, ends)
+            return await self._pages(resource, call, ends)
 
     async def create(
         self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "", namespace: str | None = None,
@@ -159,12 +164,15 @@ class Client:
         call = Call(method, path, urlencode(params or {}), body, content_type if body is not None else "")
         return await self._transport.call(call, deadline)
 
-    def stream(self, path: str, params: Mapping[str, str]) -> AbstractAsyncContextManager[ByteStream]:
+    def stream(
+        self, path: str, params: Mapping[str, str], *, metadata_only: bool = False
+    ) -> AbstractAsyncContextManager[ByteStream]:
         """Open a watch: `async with client.stream(...) as chunks: async for chunk in chunks`.
 
         Outside the token bucket, on connections of its own, and without an end in time: the reader watches for silence.
+        With `metadata_only` its objects are PartialObjectMetadata.
         """
-        return self._transport.stream(path, urlencode(params))
+        return self._transport.stream(path, urlencode(params), _METADATA if metadata_only else "")
 
     async def server_version(self) -> Json:
         """Return the answer of /version: major, minor, gitVersion ..."""
@@ -181,13 +189,13 @@ class Client:
         codec.strip_managed_fields(obj)
         return obj
 
-    async def _pages(self, resource: Resource, path: str, query: str, ends: float) -> Listing:
+    async def _pages(self, resource: Resource, call: Call, ends: float) -> Listing:
         loop = asyncio.get_running_loop()
         items: JsonList = []
         token = ""
         while True:
-            page_query = f"{query}&continue={quote(token, safe='')}" if token else query
-            page = await self._object(Call("GET", path, page_query), max(0.0, ends - loop.time()))
+            asked = call._replace(query=f"{call.query}&continue={quote(token, safe='')}") if token else call
+            page = await self._object(asked, max(0.0, ends - loop.time()))
             for item in page.get("items") or ():
                 codec.strip_managed_fields(item)
                 item.setdefault("apiVersion", resource.api_version)

@@ -47,13 +47,14 @@ Guard = Callable[[], None]
 
 
 class Call(NamedTuple):
-    """One request as it goes over the wire; `query` and `path` are already percent-encoded."""
+    """One request as it goes over the wire; `query` and `path` are already percent-encoded, `accept` "" means JSON."""
 
     method: str
     path: str
     query: str = ""
     body: bytes | None = None
     content_type: str = ""
+    accept: str = ""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -126,9 +127,9 @@ class Transport:
             raise self._late(call, deadline) from timeout
 
     @asynccontextmanager
-    async def stream(self, path: str, query: str) -> AsyncIterator[ByteStream]:
+    async def stream(self, path: str, query: str, accept: str = "") -> AsyncIterator[ByteStream]:
         """Open a watch; entering raises a KubeError when the server answers anything but success."""
-        call = Call("GET", path, query)
+        call = Call("GET", path, query, accept=accept)
         try:
             async with asyncio.timeout(WATCH_HEAD_TIMEOUT):
                 response = await self._open(call, watch=True)
@@ -173,6 +174,8 @@ class Transport:
             headers["Authorization"] = authorization
         if call.content_type:
             headers["Content-Type"] = call.content_type
+        if call.accept:
+            headers["Accept"] = call.accept
         server = self._config.server
         url = URL(f"{server}{call.path}?{call.query}" if call.query else server + call.path, encoded=True)
         try:

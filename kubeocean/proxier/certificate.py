@@ -1,4 +1,4 @@
-"""The certificate under which virtual nodes are served: asked for as a kubelet asks, or given in a Secret.
+"""The certificate under which virtual nodes are served: asked for as a kubelet asks.
 
 A kubelet with serverTLSBootstrap files a CertificateSigningRequest for signer `kubernetes.io/kubelet-serving`; the virtual
 cluster's controller manager signs it once it is approved. Nobody approves those by himself, so we approve our own: we know
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from kubeocean.clusters.permissions import KUBELET_SERVING_SIGNER
 from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import KubeError
@@ -30,7 +31,6 @@ from kubeocean.kube.meta import Json, name_of
 from kubeocean.kube.resources import CERTIFICATESIGNINGREQUESTS
 from kubeocean.kube.tls import load_certificate
 
-SIGNER: Final = "kubernetes.io/kubelet-serving"
 RENEW_AT: Final = 0.8  # of its life
 SIGNED_WITHIN: Final = 30.0  # seconds
 _POLL: Final = 0.25
@@ -98,7 +98,7 @@ class ServingCertificate:
             "apiVersion": CERTIFICATESIGNINGREQUESTS.api_version, "kind": "CertificateSigningRequest",
             "metadata": {"generateName": "kubeocean-proxier-"},
             "spec": {
-                "request": base64.b64encode(request).decode(), "signerName": SIGNER,
+                "request": base64.b64encode(request).decode(), "signerName": KUBELET_SERVING_SIGNER,
                 "usages": ["digital signature", "server auth"],
             },
         })
@@ -113,7 +113,7 @@ class ServingCertificate:
             await asyncio.sleep(_POLL)
         raise NotSigned(
             f"request {name_of(filed)} is approved and not signed after {SIGNED_WITHIN:.0f} s: does the virtual cluster's "
-            f"controller manager sign for {SIGNER} (--cluster-signing-cert-file)? Else give a certificate by --tls-secret"
+            f"controller manager sign for {KUBELET_SERVING_SIGNER} (--cluster-signing-cert-file)?"
         )
 
 

@@ -20,6 +20,7 @@ from kubeocean.api.binding import ClusterBindingSpec, parse_binding
 from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import Identity
+from kubeocean.clusters.permissions import CLIENT_CA_CONFIGMAP
 from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
@@ -36,7 +37,7 @@ from kubeocean.proxier.sessions import Sessions
 from kubeocean.proxier.side import PhysicalSide
 from kubeocean.proxier.twins import VirtualPods
 
-CLIENT_CA: Final = ObjectKey("kube-system", "extension-apiserver-authentication")
+CLIENT_CA: Final = ObjectKey("kube-system", CLIENT_CA_CONFIGMAP)
 CLIENT_CA_KEY: Final = "client-ca-file"
 GATHER: Final = 0.05  # seconds in which changes of nodes are gathered before listeners follow
 DRAIN_WITHIN: Final = 15.0  # seconds that open streams get when the process is told to stop

@@ -20,7 +20,7 @@ from kubeocean.sandbox.assets_build import build_programs
 from kubeocean.sandbox.filelock import hold_lock
 from kubeocean.sandbox.gotool import AssetsUnavailable
 from kubeocean.sandbox.progress import Progress, Silence
-from kubeocean.sandbox.versions import ASSET_VERSION, NAMES, NAMES_ON_REQUEST
+from kubeocean.sandbox.versions import ASSET_VERSION, FORWARDER, NAMES, NAMES_ON_REQUEST, PAUSE, TOOLBOX
 
 __all__ = [
     "ASSET_VERSION", "Assets", "AssetsUnavailable", "Binary", "Missing", "Place", "ensure_assets", "find_assets",
@@ -87,7 +87,25 @@ class Assets:
     @property
     def kubelet(self) -> Path | None:
         """The real kubelet; None where nobody asked for it and none happens to be there."""
-        found = self.binaries.get("kubelet")
+        return self._on_request("kubelet")
+
+    @property
+    def pause(self) -> Path | None:
+        """The program of the container that holds a Pod together; None as for the kubelet."""
+        return self._on_request(PAUSE)
+
+    @property
+    def forwarder(self) -> Path | None:
+        """What leads from a real node's network to the API servers; None as for the kubelet."""
+        return self._on_request(FORWARDER)
+
+    @property
+    def toolbox(self) -> Path | None:
+        """What containers of tests run; None as for the kubelet."""
+        return self._on_request(TOOLBOX)
+
+    def _on_request(self, name: str) -> Path | None:
+        found = self.binaries.get(name)
         return found.path if found else None
 
 
@@ -106,6 +124,11 @@ def cache_root(environ: Mapping[str, str]) -> Path:
     return (configured if configured.is_absolute() else Path("~/.cache").expanduser()) / "kubeocean"
 
 
+def images_folder() -> Path:
+    """Return the folder in which images of real nodes are kept, beside the programs."""
+    return cache_root(os.environ) / "images"
+
+
 def places(environ: Mapping[str, str] | None = None) -> tuple[Place, ...]:
     """Return the folders in the order in which they are looked through; the last one is the cache."""
     environ = os.environ if environ is None else environ
@@ -114,7 +137,7 @@ def places(environ: Mapping[str, str] | None = None) -> tuple[Place, ...]:
 
 
 def find_assets(*, kubelet: bool = False, environ: Mapping[str, str] | None = None) -> Assets | Missing:
-    """Look for every program and build nothing. `kubelet` makes the kubelet one of those that must be there."""
+    """Look for every program and build nothing. With `kubelet` those that only real nodes need must be there, too."""
     looked_in = places(environ)
     found = {name: binary for name in (*NAMES, *NAMES_ON_REQUEST) if (binary := _find(name, looked_in))}
     needed = (*NAMES, *NAMES_ON_REQUEST) if kubelet else NAMES

@@ -25,9 +25,7 @@ from kubeocean.sandbox.diskspace import MIB, Need, find_shortage, size_up_to
 from kubeocean.sandbox.gotool import AssetsUnavailable, Go, Version, obtain_go, parse_version
 from kubeocean.sandbox.progress import Progress, duration
 from kubeocean.sandbox.toolrun import Finished
-from kubeocean.sandbox.versions import ASSET_VERSION, MODULES, GoModule, Program
-
-SOURCES = Path(__file__).with_name("gomodules")
+from kubeocean.sandbox.versions import ASSET_VERSION, MODULES, SOURCES, GoModule, Program
 
 # Rough sizes of everything, from a build with empty caches. What the two caches already hold is taken off, whatever it
 # is of: a check that is a little too kind is caught by Go itself, one that is too strict keeps somebody from working.
@@ -66,8 +64,8 @@ async def build_programs(
     _prepare(folder)
     go = await obtain_go(_oldest_go(jobs), root / "go", progress, environ)
     await _check_space(go, folder)
-    progress.say(f"Building {', '.join(job.names for job in jobs)} ({ASSET_VERSION}) into {folder}, once; "
-                 "on two cores it takes about eight minutes")
+    patience = "on two cores it takes about eight minutes" if any(job.module.pins for job in jobs) else "it takes seconds"
+    progress.say(f"Building {', '.join(job.names for job in jobs)} ({ASSET_VERSION}) into {folder}, once; {patience}")
     for number, job in enumerate(jobs, 1):
         await _build(go, _Steps(job, f"[{number}/{len(jobs)}]", started, progress), folder)
         progress.say(f"{job.names}: ready after {duration(time.monotonic() - started)}")

@@ -9,6 +9,7 @@ from kubeocean.sandbox.commands import AUDIT_POLICY, LOOPBACK, Files
 from kubeocean.sandbox.kubeconfig import build_kubeconfig, write_kubeconfig
 from kubeocean.sandbox.kwok import POD_LOG, build_kwok_config
 from kubeocean.sandbox.pki import Authority, new_signing_key, write_pair
+from kubeocean.sandbox.realnode.node import RealNode, server_for_containers
 
 # Who the components are, as Kubernetes' own bootstrap RBAC knows them. KWOK plays kubelets and the Pods' lives on them;
 # there is no role for that, so it is an administrator.
@@ -21,9 +22,13 @@ _ADMIN, _ADMIN_GROUPS = "kubeocean-sandbox-admin", ("system:masters",)
 
 
 def prepare_files(
-    files: Files, *, cluster: str, server: str, server_names: Sequence[str], number: int, kubelet_port: int | None
+    files: Files, *, cluster: str, server: str, server_names: Sequence[str], number: int, kubelet_port: int | None,
+    nodes: Sequence[RealNode] = (),
 ) -> None:
-    """Write all that the components of `cluster` read; `number` tells the clusters of a sandbox apart."""
+    """Write all that the components of `cluster` read; `number` tells the clusters of a sandbox apart.
+
+    Its real `nodes` get credentials of the cluster's authority.
+    """
     for folder in (files.folder, files.pki, files.logs):
         folder.mkdir(mode=0o700)
     authority = Authority.create(f"{cluster}-ca")
@@ -40,6 +45,17 @@ def prepare_files(
         files.pod_log.write_text(POD_LOG)
         config = build_kwok_config(pod_network=100 + number, pod_log=files.pod_log, port=kubelet_port)
         files.kwok_config.write_text(config)
+    for node in nodes:
+        _prepare_node(node, authority, server)
+
+
+def _prepare_node(node: RealNode, authority: Authority, server: str) -> None:
+    node.folder.mkdir(mode=0o700)
+    write_pair(authority.issue(node.name, names=(node.name, node.place.address)), node.folder, node.certificate.name)
+    client = authority.issue(f"system:node:{node.name}", organizations=("system:nodes",))
+    reached = f"https://{server_for_containers(node.place.network, server)}"
+    ca = authority.pair.certificate
+    write_kubeconfig(build_kubeconfig(node.cluster, reached, ca, f"system:node:{node.name}", client), node.kubeconfig)
 
 
 def client_context(files: Files) -> ssl.SSLContext:

@@ -160,6 +160,7 @@ def controller_manager_command(assets: Assets, files: Files, *, port: int) -> Co
         f"--cluster-signing-key-file={files.pki}/ca.key",
         "--use-service-account-credentials=true",  # its own user may not do half of its work
         f"--controllers={_CONTROLLERS}",
+        f"--flex-volume-plugin-dir={files.folder}/volume-plugins",  # else it makes a folder below /usr
     ), _url(LOOPBACK, port), "/healthz")
 
 

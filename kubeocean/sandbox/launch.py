@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -30,9 +30,17 @@ from kubeocean.sandbox.nodes import NodeTemplate, build_node, is_ready, node_nam
 from kubeocean.sandbox.plan import ClusterPlan, Plan
 from kubeocean.sandbox.probe import Probe, until
 from kubeocean.sandbox.progress import Progress
+from kubeocean.sandbox.realnode.crew import Crew
+from kubeocean.sandbox.realnode.node import RealNode
 from kubeocean.sandbox.state import ComponentInfo, Record, SandboxError, write_record
 
 _T = TypeVar("_T")
+_LOOK_EVERY = 0.2  # seconds
+# Each server takes some instances for watching its certificates; Linux gives a user 128.
+_INOTIFY_REMEDY = (
+    "(files cannot be watched: too many sandboxes for this machine's settings; end some or, as root, raise the limit with"
+    " `sysctl -w fs.inotify.max_user_instances=1024`)"
+)
 
 
 class Journal:
@@ -63,11 +71,14 @@ class Journal:
 class Launch:
     """Starts the components of `plan` and waits for them."""
 
-    def __init__(self, plan: Plan, nodes: NodeTemplate, journal: Journal, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, nodes: NodeTemplate, journal: Journal, progress: Progress, crew: Crew | None = None,
+    ) -> None:
         self._plan = plan
         self._nodes = nodes
         self._journal = journal
         self._progress = progress
+        self._crew = crew
         self._started_at = time.monotonic()
         self._waiting_for: list[str] = []
 
@@ -96,8 +107,12 @@ class Launch:
         probe = Probe(session, client_context(cluster.files))
         if cluster.storage:
             self._journal.start(cluster.name, cluster.storage, cluster.files.logs)
-        await self._start(cluster, cluster.apiserver, probe)
         async with asyncio.TaskGroup() as group:
+            answers = asyncio.Event()
+            for node in self._crew.of(cluster.name) if self._crew else ():
+                group.create_task(self._start_real(node, cluster, probe, answers), name=f"start {node.name}")
+            await self._start(cluster, cluster.apiserver, probe)
+            answers.set()
             for command in cluster.controllers:
                 group.create_task(self._start(cluster, command, probe))
             group.create_task(self._default_account(cluster, probe))
@@ -110,6 +125,35 @@ class Launch:
         url = command.address + command.readiness
         await self._wait(f"{cluster.name}: {command.name}", lambda: probe.works(url))
         self._say(f"{cluster.name}: {command.name} answers")
+
+    async def _start_real(
+        self, node: RealNode, cluster: ClusterPlan, probe: Probe, api_server_answers: asyncio.Event
+    ) -> None:
+        assert self._crew
+        with self._waiting(f"{cluster.name}: containerd of {node.name}"):
+            containerd = await self._unless_dead(self._crew.begin(node, cluster.files.logs))
+        self._say(f"{cluster.name}: containerd of {node.name} has its images")
+        await api_server_answers.wait()
+        self._crew.join(node, containerd, cluster.files.logs)
+        url = f"{cluster.apiserver.address}/api/v1/nodes/{node.name}"
+
+        async def ready() -> bool:
+            found = await probe.read(url)
+            return found is not None and is_ready(found)
+
+        await self._wait(f"{cluster.name}: node {node.name}", ready)
+        self._say(f"{cluster.name}: {node.name} is Ready")
+
+    async def _unless_dead(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return what `work` returns; cancel it when something dies meanwhile. Raises SandboxError."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=_LOOK_EVERY))[0]:
+                self._raise_for_the_dead()
+            return task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})  # what it runs is ended when it is
 
     async def _default_account(self, cluster: ClusterPlan, probe: Probe) -> None:
         # Before it exists every Pod is refused; it proves that kube-controller-manager really works.
@@ -161,7 +205,8 @@ def describe_death(cluster: str, component: ComponentInfo) -> str:
     """Return one sentence and the last lines of the log of a component that is not alive."""
     title = f"{component.name} of {cluster}" if cluster else component.name
     lines = processes.last_lines(component.log) or ["(empty)"]
-    return "\n    ".join([f"{title} died; the end of {component.log}:", *lines])
+    remedy = [_INOTIFY_REMEDY] if any("notify" in line and "too many open files" in line for line in lines) else []
+    return "\n    ".join([f"{title} died; the end of {component.log}:", *lines, *remedy])
 
 
 def _environment(folder: Path) -> dict[str, str]:

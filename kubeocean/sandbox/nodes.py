@@ -12,7 +12,7 @@ from kubeocean.sandbox.versions import KUBERNETES, KWOK
 KWOK_ANNOTATION = "kwok.x-k8s.io/node"  # value "fake": KWOK looks after this node; real ones are left to their kubelets
 _NOT_READY = "node.kubernetes.io/not-ready"
 _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's word → Kubernetes' word
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # uname's word → Kubernetes' word
 
 
 class InvalidNode(ValueError):
@@ -39,7 +39,7 @@ def node_names(count: int) -> list[str]:
 
 def build_node(name: str, template: NodeTemplate, *, address: str, port: int) -> Json:
     """Return the Node `name`, whose kubelet (KWOK's) answers at `address` and `port`."""
-    architecture = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
     size = {
         "cpu": template.cpu, "memory": template.memory, "ephemeral-storage": "100Gi", "pods": str(template.pods),
         **template.extended,

@@ -21,13 +21,17 @@ from typing import Literal
 
 from kubeocean.kube.meta import Json
 from kubeocean.sandbox import processes
-from kubeocean.sandbox.assets import Assets
+from kubeocean.sandbox.assets import Assets, images_folder
 from kubeocean.sandbox.cluster import prepare_files
 from kubeocean.sandbox.commands import LOOPBACK, Command
 from kubeocean.sandbox.launch import Journal, Launch, describe_death
 from kubeocean.sandbox.plan import Plan, build_plan, count_ports
 from kubeocean.sandbox.ports import PortError, choose_ports
 from kubeocean.sandbox.progress import Progress, Silence
+from kubeocean.sandbox.realnode import door, machine
+from kubeocean.sandbox.realnode.crew import Crew, Material
+from kubeocean.sandbox.realnode.images import ensure_archives
+from kubeocean.sandbox.realnode.node import RealNode, plan_nodes, server_for_containers
 from kubeocean.sandbox.spec import VIRTUAL, SandboxSpec
 from kubeocean.sandbox.state import (
     FORMAT,
@@ -83,6 +87,18 @@ class Sandbox:
         raise SandboxError(f"sandbox {self.name!r} has no cluster {name!r}; it has: {names}")
 
     @property
+    def real_nodes(self) -> tuple[RealNode, ...]:
+        """The real nodes, in order of their numbers."""
+        network, count = self.record.network, self.record.spec.real_nodes
+        return plan_nodes(network, count, [(each.name, each.folder) for each in self.physical]) if network else ()
+
+    def server_for_containers(self, cluster: ClusterHandle) -> str:
+        """Return ADDRESS:PORT at which containers on real nodes reach an API server. Raises SandboxError."""
+        if not self.record.network:
+            raise SandboxError(f"sandbox {self.name!r} has no real nodes, so no container reaches its API servers")
+        return server_for_containers(self.record.network, cluster.server)
+
+    @property
     def condition(self) -> Condition:
         """Tell how it is now; see the table above."""
         alive = [component.alive for _, component in self.record.all_components]
@@ -116,6 +132,18 @@ class Sandbox:
                 }
                 for cluster in self.record.clusters
             ],
+            "realNodes": [self._node_status(each) for each in self.real_nodes],
+        }
+
+    def _node_status(self, node: RealNode) -> Json:
+        return {
+            "name": node.name,
+            "cluster": node.cluster,
+            "address": node.place.address,
+            "pods": node.place.pods,
+            "networkNamespace": node.place.namespace,
+            "cgroup": f"/{node.cgroup}",
+            "folder": str(node.folder),
         }
 
     def with_component(self, cluster: str, command: Command) -> Sandbox:
@@ -147,16 +175,35 @@ async def up(
     """
     progress = progress or Silence()
     folder = folder_of(spec.name, root)
+    material = _gather(spec, folder, assets)
     _make_folder(folder)
     try:
         with locked(folder):
             _clear_away(folder, progress)
-            journal, plan = _prepare(spec, folder, assets)
-            await _launch(Launch(plan, spec.nodes, journal, progress), folder, journal, within)
+            journal, plan, nodes = _prepare(spec, folder, assets)
+            servers = {each.name: each.apiserver.address for each in plan.clusters}
+            crew = Crew(nodes, material, servers, journal) if material else None
+            await _launch(Launch(plan, spec.nodes, journal, progress, crew), folder, journal, within)
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only ever an empty one: nothing came of it
     return Sandbox(folder, journal.record)
+
+
+def knock(spec: SandboxSpec, root: Path | None = None) -> door.Tools | None:
+    """Tell early whether this machine can have the real nodes of `spec`. Raises NoRealNodes, a SandboxError."""
+    return door.check(door.look_around(), folder_of(spec.name, root)) if spec.real_nodes else None
+
+
+def _gather(spec: SandboxSpec, folder: Path, assets: Assets) -> Material | None:
+    tools = knock(spec, folder.parent)
+    if not tools:
+        return None
+    kubelet, forwarder, pause, toolbox = assets.kubelet, assets.forwarder, assets.pause, assets.toolbox
+    if not (kubelet and forwarder and pause and toolbox):
+        raise SandboxError("the programs of real nodes are missing; get them with `kubeocean sandbox assets --kubelet`")
+    archives = ensure_archives(images_folder(), pause=pause, toolbox=toolbox, busybox=tools.busybox)
+    return Material(kubelet, forwarder, tools.plugins, archives)
 
 
 async def _launch(launch: Launch, folder: Path, journal: Journal, within: float) -> None:
@@ -176,7 +223,7 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _prepare(spec: SandboxSpec, folder: Path, assets: Assets) -> tuple[Journal, Plan]:
+def _prepare(spec: SandboxSpec, folder: Path, assets: Assets) -> tuple[Journal, Plan, tuple[RealNode, ...]]:
     try:
         ports = choose_ports(count_ports(spec), {spec.listen, LOOPBACK}, taken_ports(folder.parent))
     except PortError as error:
@@ -187,14 +234,20 @@ def _prepare(spec: SandboxSpec, folder: Path, assets: Assets) -> tuple[Journal, 
         for each in plan.clusters
     )
     # The record comes first: whatever is written after it, `down` knows to remove.
-    journal = Journal(folder, Record(FORMAT, "starting", spec, tuple(ports), clusters))
+    token = machine.new_token() if spec.real_nodes else ""
+    journal = Journal(folder, Record(FORMAT, "starting", spec, tuple(ports), clusters, token=token))
+    if token:
+        journal.update(replace(journal.record, network=machine.claim_network(token)))
+    nodes = Sandbox(folder, journal.record).real_nodes
+    reached_at = [journal.record.network.api_servers] if journal.record.network else []
     plan.logs.mkdir()
     for number, cluster in enumerate(plan.clusters):
         prepare_files(
-            cluster.files, cluster=cluster.name, server=cluster.apiserver.address, server_names=spec.server_names,
-            number=number, kubelet_port=cluster.kubelet_port,
+            cluster.files, cluster=cluster.name, server=cluster.apiserver.address, number=number,
+            server_names=[*spec.server_names, *reached_at], kubelet_port=cluster.kubelet_port,
+            nodes=[node for node in nodes if node.cluster == cluster.name],
         )
-    return journal, plan
+    return journal, plan, nodes
 
 
 def _clear_away(folder: Path, progress: Progress) -> None:
@@ -239,6 +292,8 @@ def _end(record: Record) -> None:
         processes.end([each for _, each in record.all_components])
     except processes.StillAlive as error:
         raise SandboxError(str(error)) from None
+    if record.token:
+        machine.remove(record.token)
 
 
 def _component_status(component: ComponentInfo) -> Json:

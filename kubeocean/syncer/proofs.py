@@ -13,7 +13,7 @@ from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, ObjectKey
-from kubeocean.kube.resources import PODS
+from kubeocean.kube.resources import PODS, Resource
 from kubeocean.syncer.pairing import Pairing
 
 
@@ -27,9 +27,21 @@ async def read_physical_pod(pairing: Pairing, key: ObjectKey) -> Json | None:
     return await _read(pairing.physical.calls, key, pairing.physical.identity.confirm)
 
 
-async def _read(client: Client, key: ObjectKey, confirm_identity: Callable[[], Awaitable[None]]) -> Json | None:
+async def read_virtual(pairing: Pairing, resource: Resource, key: ObjectKey) -> Json | None:
+    """Return an object of the virtual cluster as it is now; None only when it is proved not to be there."""
+    return await _read(pairing.virtual.calls, key, pairing.virtual.identity.confirm, resource)
+
+
+async def read_physical(pairing: Pairing, resource: Resource, key: ObjectKey) -> Json | None:
+    """Return an object of the physical cluster as it is now; None only when it is proved not to be there."""
+    return await _read(pairing.physical.calls, key, pairing.physical.identity.confirm, resource)
+
+
+async def _read(
+    client: Client, key: ObjectKey, confirm_identity: Callable[[], Awaitable[None]], resource: Resource = PODS
+) -> Json | None:
     try:
-        return await client.get(PODS, key.name, key.namespace)
+        return await client.get(resource, key.name, key.namespace)
     except NotFound as answer:
         if not proves_absence(answer):
             raise

@@ -41,11 +41,13 @@ from kubeocean.syncer.bottomup.placeholders import PlaceholderController
 from kubeocean.syncer.bottomup.policies import PolicyController
 from kubeocean.syncer.bottomup.report import BindingReporter
 from kubeocean.syncer.bottomup.silence import watch_silence
+from kubeocean.syncer.bottomup.twinevents import TwinEvents
 from kubeocean.syncer.mount import (
     MOUNT_NAMESPACE_IN_USE,
     claim_namespace,
     describe_use,
     ensure_priority_class,
+    holds_twins,
     leave_earlier_namespaces,
     namespace_in_use,
 )
@@ -53,12 +55,15 @@ from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.dependencies import Dependencies
 from kubeocean.syncer.topdown.strays import StrayController
+from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
+from kubeocean.syncer.topdown.twins import TwinMaker
 from kubeocean.syncer.unbinding import force_requested, let_go, take_everything_back
 
 WRITE_ATTEMPTS = 5  # at a binding that others write to as well
 SYNC_DEADLINE = 120.0  # seconds for the first full lists of a physical cluster
 SILENCE_TO_LET_GO = 40.0  # seconds
 LOOK_AGAIN = 2.0  # seconds between looks for what no event tells
+CLAIMS_AGAIN = 30.0  # the same, where each look is a call and nothing is urgent
 
 log = structlog.get_logger(__name__)
 
@@ -226,16 +231,21 @@ class Session:
         pairing.unbinding = is_deleting(self._binding())
         pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(pairing, nodes, reachable))
         strays = StrayController(pairing, pods.controller.enqueue)
-        for part in (nodes, pods, policies, lenders, strays, PlaceholderController(pairing)):
+        tokens = TokenKeeper(pairing, TwinMaker(pairing))
+        for part in (nodes, pods, policies, lenders, strays, tokens, PlaceholderController(pairing)):
             part.attach()
             tasks.create_task(part.controller.run(), name=part.controller.name)
         for source in pods.dependencies.sources:
             tasks.create_task(source.run(), name=source.name)
+        for gate in pods.dependencies.gates:
+            tasks.create_task(gate.run(), name=gate.name)
+        twin_events = TwinEvents(pairing, pods_wait=lambda: len(pods.controller.queue) > 0)
+        tasks.create_task(twin_events.run(), name=twin_events.name)
         csi_nodes = CsiNodeController(pairing)
         csi_nodes.attach()
         tasks.create_task(csi_nodes.run(), name=csi_nodes.controller.name)
         tasks.create_task(nodes.reclaim.controller.run(), name=nodes.reclaim.controller.name)
-        clock = watch_clock(pairing.clock, lambda: _look_again(pairing, nodes, policies, lenders))
+        clock = watch_clock(pairing.clock, lambda: _look_again(pairing, nodes, policies, lenders, tokens))
         tasks.create_task(clock, name=f"clock of {self._name}")
         silence = watch_silence(pairing, lambda: _enqueue_all(nodes, pods))
         tasks.create_task(silence, name=f"silence of {self._name}")
@@ -271,6 +281,8 @@ class Session:
             if (spec := parse_binding(self._binding())) != pairing.spec:
                 pairing.spec = spec
                 _enqueue_all(nodes, pods)
+                for gate in pods.dependencies.gates:
+                    gate.spec_changed()
             if is_deleting(self._binding()):
                 await self._unbind(pairing, secret, data, nodes, pods.dependencies)
             await self._given.changed.wait()
@@ -303,6 +315,8 @@ class Session:
         while True:
             await asyncio.sleep(1.0)
             await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
+            if pairing.obstacle:
+                self._given.tell(SyncerState(True, f"unbinding {pairing.obstacle}"))
             if force_requested(self._binding()) and reachability.silent_for >= SILENCE_TO_LET_GO:
                 raise Surrender(reachability.last_error)
 
@@ -341,8 +355,11 @@ async def _move_when_empty(pairing: Pairing) -> NoReturn:
     while True:
         await asyncio.sleep(LOOK_AGAIN)
         in_use = any(entry.summary.ours and entry.key.namespace == served for entry in pods.entries())
-        if not in_use and not pairing.unbinding:
+        if in_use or pairing.unbinding:
+            continue
+        if not await holds_twins(pairing.physical.calls, served, pairing.owner):
             raise Reconnect
+        await asyncio.sleep(CLAIMS_AGAIN)
 
 
 def _premises(binding_uid: str, spec: ClusterBindingSpec) -> tuple[str, str, SecretReference, str]:
@@ -367,10 +384,11 @@ def _enqueue_all(nodes: NodeController, pods: PodController) -> None:
 
 
 def _look_again(
-    pairing: Pairing, nodes: NodeController, policies: PolicyController, lenders: LenderPolicyController
+    pairing: Pairing, nodes: NodeController, policies: PolicyController, lenders: LenderPolicyController, tokens: TokenKeeper
 ) -> None:
     """Decide everything anew that depends on the time."""
     nodes.enqueue_all()
+    tokens.look_again()
     for entry in pairing.virtual.policies.store.entries():
         policies.controller.enqueue(entry.key.name)
     for entry in pairing.physical.lender.entries():

@@ -40,6 +40,7 @@ from kubeocean.syncer.bottomup.placeholders import remove_placeholders
 from kubeocean.syncer.mount import delete_ours, release_namespace, release_priority_class
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.dependencies import Dependencies
+from kubeocean.syncer.topdown.marking import remove_marks
 
 POLL = 0.5  # seconds between looks
 WITHDRAWALS = 10  # looks at the lender's policies: something there may undo what we write
@@ -72,16 +73,21 @@ async def take_everything_back(pairing: Pairing, nodes: Nodes, dependencies: Dep
             break
         await asyncio.sleep(POLL)
     await _remove_beside_nodes(pairing.virtual, pairing.spec.cluster_id)
-    for resource in (PODS, SECRETS):
-        while await delete_ours(pairing.physical.calls, resource, pairing.physical.mount_namespace, pairing.owner):
-            await asyncio.sleep(POLL)
+    await _remove_ours(pairing, PODS)
     await dependencies.take_back()
+    await _remove_ours(pairing, SECRETS)
     await release_policies(pairing.virtual, pairing.binding_name)
     await _withdraw_statuses(pairing)
     await release_namespace(pairing.physical.calls, pairing.physical.mount_namespace, pairing.owner)
     await release_priority_class(pairing.physical.calls)
     await drop_finalizer(pairing.virtual, pairing.binding_name)
     log.info("unbound", binding=pairing.binding_name)
+
+
+async def _remove_ours(pairing: Pairing, resource: Resource) -> None:
+    """Return when nothing of ours of this kind is left in the mountNamespace."""
+    while await delete_ours(pairing.physical.calls, resource, pairing.physical.mount_namespace, pairing.owner):
+        await asyncio.sleep(POLL)
 
 
 async def _nodes_are_left(pairing: Pairing) -> bool:
@@ -171,6 +177,7 @@ async def let_go(virtual: VirtualCluster, binding: Json, events: EventRecorder, 
         if names.VNODE_FINALIZER in finalizers_of(vnode):
             await _without_vnode_finalizer(virtual, entry.key.name)
     await _remove_beside_nodes(virtual, str(spec.get("clusterID")))
+    await remove_marks(virtual, str(spec.get("clusterID")))
     await release_policies(virtual, name)
     await drop_finalizer(virtual, name)
     log.warning("binding released by force", binding=name, why=why)

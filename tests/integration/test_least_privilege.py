@@ -12,11 +12,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubeocean.api.resources import RESOURCELEASINGPOLICIES
+from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.clusters.permissions import INSTALL_RULES, PHYSICAL_RULES, VIRTUAL_SYNCER_RULES, Rule
 from kubeocean.kube.client import Client, PatchType
-from kubeocean.kube.meta import Json, name_of, namespace_of
-from kubeocean.kube.resources import NODES, PODS, SERVICEACCOUNTS, Resource
+from kubeocean.kube.meta import Json, labels_of, name_of, namespace_of
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    NETWORKPOLICIES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+    SERVICES,
+    Resource,
+)
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, Write, summary
 from tests.integration.credentials import event_about, hand_in, is_failed, issue_kubeconfig
@@ -32,9 +44,11 @@ from tests.integration.federation import (
 )
 from tests.integration.lending import CLUSTERROLEBINDINGS, RESOURCES, ROLES, grant
 from tests.integration.programs import Program
+from tests.integration.storage import build_claim, build_volume, make_class, mounting, provisioner
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config" / "rbac"
+AROUND = (SERVICES, ENDPOINTSLICES, NETWORKPOLICIES, PERSISTENTVOLUMECLAIMS)
 
 
 @pytest.fixture
@@ -91,7 +105,12 @@ async def test_the_main_job_is_done_with_the_least_rights_on_both_sides(
     await borrow(federation, lender)
     await discard(federation.virtual, RESOURCELEASINGPOLICIES, policy)
     await eventually(lambda: no_vnodes(federation, lender), within=30, what="virtual nodes are drained without a policy")
+    for resource in AROUND:
+        assert (await federation.physical[0].list(resource, lender.mount_namespace)).items, f"no {resource.plural} to take back"
     await federation.unbind(lender)
+    for resource in AROUND:
+        left = (await federation.physical[0].list(resource, lender.mount_namespace)).items
+        assert not left, f"left: {[name_of(obj) for obj in left]}"
 
     assert ": 403" not in program.log.read_text(), [line for line in program.log.read_text().splitlines() if ": 403" in line]
     expect_within(physical, borrower, [*PHYSICAL_RULES], lender.mount_namespace)
@@ -99,11 +118,20 @@ async def test_the_main_job_is_done_with_the_least_rights_on_both_sides(
 
 
 async def borrow(federation: Federation, lender: Lender) -> None:
-    """Have Pods with tokens run, end, and be deleted."""
+    """Have Pods with tokens run, end, and be deleted, with a Service and a network policy around them."""
     namespace = await make_namespace(federation.virtual)
+    await surround(federation, lender, namespace)
+    await store(federation, lender, namespace)
+    named = {"metadata": {"name": "named", "namespace": namespace}}
+    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", **named})
+    await federation.virtual.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", **named})
+    names_them: list[Json] = [{"configMapRef": {"name": "named"}}, {"secretRef": {"name": "named"}}]
+    names_them.append({"configMapRef": {"name": "missing", "optional": True}})
     for name in ("one", "two", "three"):
-        await federation.virtual.create(PODS, build_pod(name, namespace, lender))
+        containers = [{"name": "main", "image": "busybox", "envFrom": names_them}]
+        await federation.virtual.create(PODS, build_pod(name, namespace, lender, containers=containers))
     await federation.running(namespace, "one", "two", "three")
+    await change(federation, lender, namespace, "three")
     await discard(federation.virtual, PODS, "one", namespace, grace_seconds=1)
     twin = next(twin for twin in await federation.twins(lender) if name_of(twin).startswith("two-"))
     await discard(federation.physical[0], PODS, name_of(twin), lender.mount_namespace, grace_seconds=0)
@@ -116,6 +144,66 @@ async def borrow(federation: Federation, lender: Lender) -> None:
         return True
 
     await eventually(ended, within=20, what="Pods end")
+
+
+async def change(federation: Federation, lender: Lender, namespace: str, name: str) -> None:
+    """Have a label and an ephemeral container reach a running Pod's twin."""
+    debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}}
+    for patch, subresource in (({"metadata": {"labels": {"more": "yes"}}}, ""), (debug, "ephemeralcontainers")):
+        await federation.virtual.patch(PODS, name, namespace, patch, kind=PatchType.STRATEGIC, subresource=subresource)
+
+    async def changed() -> bool:
+        twin = await federation.twin(lender, {"metadata": {"name": name, "namespace": namespace}})
+        assert twin is not None
+        return "more" in labels_of(twin) and "ephemeralContainers" in twin["spec"]
+
+    await eventually(changed, what="changes reach the twin")
+
+
+async def surround(federation: Federation, lender: Lender, namespace: str) -> None:
+    """Have Services of a namespace mirrored, and a policy there that asks for the namespaces of the virtual cluster."""
+    await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"serviceNamespaces": [namespace]}})
+    metadata = {"name": "around", "namespace": namespace}
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    await federation.virtual.create(SERVICES, {
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]},
+    })
+    await federation.virtual.create(NETWORKPOLICIES, {
+        "apiVersion": NETWORKPOLICIES.api_version, "kind": "NetworkPolicy", "metadata": metadata,
+        "spec": {"podSelector": {}, "ingress": [{"from": [peer]}]},
+    })
+
+    async def mirrored() -> bool:
+        found = await federation.physical[0].list(SERVICES, lender.mount_namespace)
+        return len(found.items) == 1
+
+    await eventually(mirrored, what="the Service is mirrored")
+
+
+async def store(federation: Federation, lender: Lender, namespace: str) -> None:
+    """Have a claim carried with a Pod of its own, another one provisioned, and that one deleted again."""
+    tag, virtual = uuid.uuid4().hex[:6], federation.virtual
+    await make_class(federation, f"once-{tag}", mode="Immediate")
+    nfs = {"server": "nfs.test.example", "path": "/"}
+    await federation.create(PERSISTENTVOLUMES, build_volume(f"net-{tag}", "net", namespace, nfs=nfs))
+    await virtual.create(PERSISTENTVOLUMECLAIMS, build_claim("net", namespace, volumeName=f"net-{tag}"))
+    await virtual.create(PODS, build_pod("net", namespace, lender, **mounting("net")))
+    named = {"kubeocean.io/cluster-binding": lender.binding}
+    made = build_claim("made", namespace, storage_class=f"once-{tag}", annotations=named)
+    await virtual.create(PERSISTENTVOLUMECLAIMS, made)
+
+    async def bound() -> bool:
+        claim = await virtual.get(PERSISTENTVOLUMECLAIMS, "made", namespace)
+        return bool(claim["status"]["phase"] == "Bound")
+
+    async def gone() -> bool:
+        return await find(virtual, PERSISTENTVOLUMECLAIMS, "made", namespace) is None
+
+    async with provisioner(federation.physical[0], f"once-{tag}", refuse=set()):
+        await eventually(bound, within=20, what="a claim is provisioned")
+        await federation.running(namespace, "net")
+        await discard(virtual, PERSISTENTVOLUMECLAIMS, "made", namespace)
+        await eventually(gone, within=20, what="the provisioned claim is gone")
 
 
 async def no_vnodes(federation: Federation, lender: Lender) -> bool:

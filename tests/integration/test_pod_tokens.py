@@ -1,5 +1,6 @@
 """A Pod's ServiceAccount token works against the *virtual* API server, and dies with its Pod."""
 
+import asyncio
 import base64
 import ssl
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ import pytest
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import Unauthorized
-from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, namespace_of, parse_time, uid_of
 from kubeocean.kube.resources import PODS, SECRETS, Resource
 from kubeocean.sandbox.sandbox import Sandbox
-from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, for_a_module
+from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, find, for_a_module
 from tests.integration.programs import Program
 
 SELF = Resource("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", False)
@@ -130,6 +131,49 @@ async def test_audience_and_life_of_a_token_are_what_the_pod_asked_for(
     async with client_with(federation, token) as client:
         with pytest.raises(Unauthorized):
             await client.create(SELF, WHO_AM_I)
+
+
+async def who_has(federation: Federation, token: str) -> Json:
+    async with client_with(federation, token) as client:
+        user: Json = (await client.create(SELF, WHO_AM_I))["status"]["userInfo"]
+    return user
+
+
+async def test_a_token_that_is_due_is_renewed_and_a_secret_that_is_gone_is_made_again(
+    federation: Federation, lender: Lender, namespace: str
+) -> None:
+    vpod, _, secret = await run(federation, lender, namespace)
+    physical, place = federation.physical[0], (name_of(secret), namespace_of(secret))
+    first = decoded(secret)
+    age = parse_time(annotations_of(secret)["kubeocean.io/expires-at"]) - parse_time(secret["metadata"]["creationTimestamp"])
+    assert 3600 <= age.total_seconds() <= 3620, "as long as the server said"
+    await asyncio.sleep(1)  # a token of the same second would be the same
+    due = {"metadata": {"annotations": {"kubeocean.io/refresh-at": "2026-01-01T00:00:00Z"}}}
+    await physical.patch(SECRETS, *place, due)
+
+    async def renewed() -> Json:
+        live = await physical.get(SECRETS, *place)
+        assert decoded(live)["token"] != first["token"], "the token is the old one"
+        return live
+
+    second: Json = await eventually(renewed, what="a new token")
+    assert annotations_of(second)["kubeocean.io/expires-at"] > annotations_of(secret)["kubeocean.io/expires-at"]
+    left = parse_time(annotations_of(second)["kubeocean.io/refresh-at"]) - parse_time(secret["metadata"]["creationTimestamp"])
+    assert 0.75 * 3607 <= left.total_seconds() <= 0.8 * 3607 + 30
+    assert {**decoded(second), "token": ""} == {**first, "token": ""}
+    for token in (first["token"], decoded(second)["token"]):
+        user = await who_has(federation, token)
+        assert user["extra"]["authentication.kubernetes.io/pod-uid"] == [uid_of(vpod)]
+
+    await discard(physical, SECRETS, *place)
+
+    async def made_again() -> Json | None:
+        live = await find(physical, SECRETS, *place)
+        return live if live and uid_of(live) != uid_of(secret) else None
+
+    third: Json = await eventually(made_again, what="the Secret is made again")
+    assert set(decoded(third)) == set(first)
+    assert (await who_has(federation, decoded(third)["token"]))["username"].endswith(f":{namespace}:default")
 
 
 async def test_a_pod_that_wants_no_token_gets_none(federation: Federation, lender: Lender, namespace: str) -> None:

@@ -1,4 +1,6 @@
-"""kubectl logs, exec and port-forward on a virtual node: kubectl → virtual API server → proxier → physical API server → kubelet.
+"""kubectl logs, exec and port-forward on a virtual node.
+
+The way: kubectl → virtual API server → proxier → physical API server → kubelet.
 
 KWOK plays the kubelet here: it answers logs with a fixed line, exec with a local command, port-forward with a local port.
 """
@@ -7,7 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def proxier(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-async def pod(federation: Federation, namespace: str, proxier: Program, eventually: Eventually) -> AsyncIterator[str]:
+async def pod(federation: Federation, namespace: str, proxier: Program, eventually: Eventually) -> str:
     """The name of a Pod that runs on a virtual node which the proxier serves."""
     lender = await federation.lend(nodes=1, policy={}, directScheduling=True)
     await federation.virtual.create(PODS, _pod("web", namespace, lender))
@@ -48,7 +50,7 @@ async def pod(federation: Federation, namespace: str, proxier: Program, eventual
 
     await eventually(runs, within=20, what="the Pod runs")
     await eventually(lambda: _port_is_open(federation, lender), within=20, what="the proxier listens for the virtual node")
-    yield "web"
+    return "web"
 
 
 def _pod(name: str, namespace: str, lender: Lender) -> Json:
@@ -79,7 +81,7 @@ async def test_kubectl_reads_logs_runs_commands_and_forwards_ports(
     assert "KWOK plays this container" in await kubectl("logs", pod, "-n", namespace)
     assert (await kubectl("logs", pod, "-n", namespace, "--timestamps")).startswith("2026-01-01T00:00:00")
     assert await kubectl("exec", pod, "-n", namespace, "--", "echo", "two words") == "two words\n"
-    with pytest.raises(AssertionError, match="not valid for pod|not found"):
+    with pytest.raises(AssertionError, match=r"not valid for pod|not found"):
         await kubectl("logs", pod, "-n", namespace, "-c", "nosuch")
 
     port = free_port()

@@ -6,8 +6,8 @@ import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.client import Client
-from kubeocean.kube.meta import Json, is_deleting, name_of, uid_of
-from kubeocean.kube.resources import DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
+from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import (
     Federation,
@@ -112,8 +112,12 @@ async def test_a_binding_whose_cluster_is_gone_waits_and_says_why_until_force_re
     lender = await federation.bind(pool, kubeconfig=gate.kubeconfig())
     await federation.policy(lender)
     await federation.vnodes(lender)
-    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    metadata = {"name": "settings", "namespace": namespace}
+    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    containers = [{"name": "main", "image": "busybox", "envFrom": [{"configMapRef": {"name": "settings"}}]}]
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender, containers=containers))
     (vpod,) = await federation.running(namespace, "web")
+    assert finalizers_of(await federation.virtual.get(CONFIGMAPS, "settings", namespace))
     await gate.close()
     try:
         await discard(federation.virtual, CLUSTERBINDINGS, lender.binding)
@@ -136,6 +140,8 @@ async def test_a_binding_whose_cluster_is_gone_waits_and_says_why_until_force_re
         await federation.unbind(lender, within=60)  # 40 s of silence are asked for
         assert await find(federation.virtual, NODES, lender.vnode()) is None, "virtual node"
         assert await find(federation.virtual, PODS, "web", namespace) is None, "virtual Pod"
+        used = await federation.virtual.get(CONFIGMAPS, "settings", namespace)
+        assert not [*finalizers_of(used), *labels_of(used), *annotations_of(used)], "marks"
         events = (await federation.virtual.list(EVENTS, "default")).items
         left = [event for event in events if event["involvedObject"]["name"] == lender.binding]
         assert any(event["reason"] == "LeftBehind" and lender.mount_namespace in event["message"] for event in left)

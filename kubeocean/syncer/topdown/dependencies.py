@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from kubeocean.clusters.virtual import BY_REFERENCE
-from kubeocean.domain.podrefs import Reference, references_of
+from kubeocean.domain.podrefs import Reference, references_of, references_of_container
 from kubeocean.kube.meta import Json, ObjectKey, namespace_of
 from kubeocean.syncer.pairing import Pairing
 
@@ -49,17 +49,46 @@ class DependencySource(Protocol):
         """Return when nothing it ever made or marked is left on either side; the Pods are gone already."""
 
 
-class Dependencies:
-    """All sources of one binding."""
+class Gate(Protocol):
+    """Keeps what must be in place around a Pod although no field of it says so: Services to reach, policies that guard it."""
 
-    def __init__(self, sources: Sequence[DependencySource]) -> None:
-        self.sources = sources
+    @property
+    def name(self) -> str:
+        """What its task is called."""
+
+    def attach(self) -> None:
+        """Listen to the shared caches; called once, before anything is checked."""
+
+    async def run(self) -> None:
+        """Keep its own caches and do its work until cancelled."""
+
+    def check(self, vpod: Json) -> Blocked | None:
+        """Tell whether the twin of `vpod` may be created (None = it may); no I/O. What it waits for wakes it."""
+
+    def spec_changed(self) -> None:
+        """Take notice that the binding's spec is another."""
+
+    async def take_back(self) -> None:
+        """Return when nothing it ever made is left in the physical cluster; the Pods are gone already."""
+
+
+class Dependencies:
+    """All sources of one binding, and the gates that every Pod passes."""
+
+    def __init__(self, sources: Sequence[DependencySource], gates: Sequence[Gate] = ()) -> None:
+        self.sources, self.gates = sources, gates
         self._by_kind = {kind: source for source in sources for kind in source.kinds}
 
     def check(self, vpod: Json) -> Blocked | None:
-        """Put every reference to its source, so that all of them set out at once; return what to say, if anything blocks."""
+        """Put every reference to its source and ask every gate, so that all set out at once; return what to say of a block."""
         blocked = [answer for reference in references_of(vpod) if (answer := self._check(reference, vpod))]
-        return next((answer for answer in blocked if answer.reason), blocked[0] if blocked else None)
+        blocked += [answer for gate in self.gates if (answer := gate.check(vpod))]
+        return _foremost(blocked)
+
+    def check_container(self, vpod: Json, container: Json) -> Blocked | None:
+        """Put the references of one container, which is added to a running Pod, to their sources."""
+        references = references_of_container(container, container["name"])
+        return _foremost([answer for reference in references if (answer := self._check(reference, vpod))])
 
     def _check(self, reference: Reference, vpod: Json) -> Blocked | None:
         source = self._by_kind.get(reference.kind)
@@ -68,9 +97,15 @@ class Dependencies:
         return source.check(reference, vpod)
 
     async def take_back(self) -> None:
-        """Return when no source has left anything on either side."""
+        """Return when no source and no gate has left anything on either side."""
         for source in self.sources:
             await source.take_back()
+        for gate in self.gates:
+            await gate.take_back()
+
+
+def _foremost(blocked: list[Blocked]) -> Blocked | None:
+    return next((answer for answer in blocked if answer.reason), blocked[0] if blocked else None)
 
 
 def reference_index(reference: Reference, vpod: Json) -> str:

@@ -6,18 +6,21 @@ virtual Pod: it dies with it) and put the three files into one Secret per volume
 
 The Secret is written before the twin that mounts it. A crash between the two leaves a Secret that the next pass finds
 under the same name and keeps; one whose Pod is gone is removed by the Pod's last pass, or by the first after a restart.
+How it fares from then on is `tokenkeeper`'s affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from random import random
 
 from kubeocean.api import names
-from kubeocean.clusters.physical import TokenSecretHead
+from kubeocean.clusters.tokensummary import TokenSecretHead
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podtoken import TokenSecret, TokenSource, build_token_secret
+from kubeocean.domain.tokenlife import MintedToken, TokenLife, plan_life, read_minted
 from kubeocean.kube.errors import AlreadyExists, NotFound
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import SECRETS, SERVICEACCOUNTS
@@ -36,29 +39,33 @@ class DependencyMissing(Exception):
 async def ensure_token_secrets(pairing: Pairing, vpod: Json, tokens: Sequence[TokenSecret], context: PodContext) -> None:
     """Make every Secret in `tokens` exist for `vpod`. Raises DependencyMissing while the namespace has no CA ConfigMap."""
     for token in tokens:
-        await _ensure(pairing, vpod, token, context)
+        if pairing.physical.token_secrets.store.get(ObjectKey(pairing.physical.mount_namespace, token.name)) is None:
+            await _create(pairing, vpod, token, context)
 
 
-async def _ensure(pairing: Pairing, vpod: Json, token: TokenSecret, context: PodContext) -> None:
-    if pairing.physical.token_secrets.store.get(ObjectKey(pairing.physical.mount_namespace, token.name)):
-        return
-    ca_crt = _root_ca(pairing, namespace_of(vpod)) if token.ca_keys else ""
-    minted = await asyncio.gather(*(_mint(pairing, vpod, source) for source in token.sources))
-    texts = {source.key: text for source, text in zip(token.sources, minted, strict=True)}
-    secret = build_token_secret(token, texts, ca_crt, vpod, context)
+async def _create(pairing: Pairing, vpod: Json, token: TokenSecret, context: PodContext) -> None:
+    root_ca = read_root_ca(pairing, vpod, token)  # first: without it nothing is minted
+    secret = fill_token_secret(token, *await mint_tokens(pairing, vpod, token), root_ca, vpod, context)
     try:
         await pairing.physical.calls.create(SECRETS, secret)
     except AlreadyExists:
         # Ours from before a crash, not yet in the cache: its token is bound to the same Pod and still good.
         live = await pairing.physical.calls.get(SECRETS, token.name, pairing.physical.mount_namespace)
         if not is_ours(live, pairing.owner) or annotations_of(live).get(names.VIRTUAL_POD_UID_ANNOTATION) != uid_of(vpod):
-            name = f"{pairing.physical.mount_namespace}/{token.name}"
-            raise DependencyMissing(
-                "TokenSecretTaken", f"Secret {name} exists in the physical cluster and is not ours; the lender has to remove it"
-            ) from None
+            raise DependencyMissing(*taken(live)) from None
 
 
-def _root_ca(pairing: Pairing, namespace: str) -> str:
+def taken(live: Json) -> tuple[str, str]:
+    """Return reason and message for a Secret of a stranger under the name of one of ours."""
+    where = f"{namespace_of(live)}/{name_of(live)}"
+    return "TokenSecretTaken", f"Secret {where} exists in the physical cluster and is not ours; the lender has to remove it"
+
+
+def read_root_ca(pairing: Pairing, vpod: Json, token: TokenSecret) -> str:
+    """Return the root certificate that `token` asks for, "" if it asks for none. Raises DependencyMissing without one."""
+    if not token.ca_keys:
+        return ""
+    namespace = namespace_of(vpod)
     configmap = pairing.virtual.root_cas.store.object(ObjectKey(namespace, names.ROOT_CA_CONFIGMAP))
     if configmap is None:
         raise DependencyMissing(
@@ -69,17 +76,37 @@ def _root_ca(pairing: Pairing, namespace: str) -> str:
     return str((configmap.get("data") or {}).get("ca.crt", ""))
 
 
-async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> str:
+async def mint_tokens(pairing: Pairing, vpod: Json, token: TokenSecret) -> tuple[dict[str, str], TokenLife | None]:
+    """Ask the virtual API server for every token of one Secret; return their texts by key, and how long they are good."""
+    minted = await asyncio.gather(*(_mint(pairing, vpod, source) for source in token.sources))
+    texts = {source.key: one.text for source, one in zip(token.sources, minted, strict=True)}
+    return texts, plan_life(minted, pairing.real_time(), random())
+
+
+def fill_token_secret(
+    token: TokenSecret, texts: dict[str, str], life: TokenLife | None, root_ca: str, vpod: Json, context: PodContext
+) -> Json:
+    """Return the Secret for the physical cluster, with the life of its tokens written on it."""
+    secret = build_token_secret(token, texts, root_ca, vpod, context)
+    if life:
+        secret["metadata"]["annotations"] |= life.annotations()
+    return secret
+
+
+async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> MintedToken:
     spec: Json = {
         "audiences": [source.audience] if source.audience else [], "expirationSeconds": source.expiration_seconds,
         "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name_of(vpod), "uid": uid_of(vpod)},
     }
     request: Json = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec}
-    answer = await pairing.virtual.calls.create(
-        SERVICEACCOUNTS, request, subresource="token", name=vpod["spec"].get("serviceAccountName") or "default",
-        namespace=namespace_of(vpod),
-    )
-    return str(answer["status"]["token"])
+    account = vpod["spec"].get("serviceAccountName") or "default"
+    try:
+        answer = await pairing.virtual.calls.create(
+            SERVICEACCOUNTS, request, subresource="token", name=account, namespace=namespace_of(vpod)
+        )
+    except NotFound as error:
+        raise DependencyMissing("ServiceAccountNotFound", f"no token of ServiceAccount {account}: {error}") from error
+    return read_minted(answer, source.expiration_seconds)
 
 
 async def remove_token_secret(pairing: Pairing, entry: Entry[TokenSecretHead]) -> Json | None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from kubeocean.api import names
 from kubeocean.domain.podcontext import PodContext
-from kubeocean.domain.podmap import build_physical_pod
-from kubeocean.domain.refusal import Refusal
+from kubeocean.domain.podmap import ForgedPod
 from kubeocean.domain.workload import workload_of
 from kubeocean.kube.errors import KubeError
-from kubeocean.kube.meta import Json
+from kubeocean.kube.meta import Json, namespace_of
 from kubeocean.kube.resources import PODS
 from kubeocean.syncer import metrics
 from kubeocean.syncer.pairing import Pairing
@@ -30,15 +29,11 @@ class TwinMaker:
         self._created = metrics.pod_created_total.labels(binding).inc
         self.count_refusal = metrics.pod_created_failed_total.labels(binding).inc
 
-    async def create(self, vpod: Json) -> Json | Refusal:
-        """Create the twin of `vpod` and return it as stored, or why it may not be had.
+    async def create(self, vpod: Json, forged: ForgedPod, context: PodContext) -> Json:
+        """Create the twin that was forged of `vpod` in `context` and return it as stored.
 
         Raises DependencyMissing while something it needs is not there, AlreadyExists when its name is in use.
         """
-        context = self._context(vpod)
-        forged = build_physical_pod(vpod, context)
-        if isinstance(forged, Refusal):
-            return forged
         await ensure_token_secrets(self._pairing, vpod, forged.tokens, context)
         self._tried()
         try:
@@ -49,11 +44,12 @@ class TwinMaker:
         self._created()
         return twin
 
-    def _context(self, vpod: Json) -> PodContext:
+    def context_of(self, vpod: Json) -> PodContext:
+        """Return what mapping `vpod` must know beside it."""
         pairing, spec = self._pairing, self._pairing.spec
         return PodContext(
             owner=pairing.owner, cluster_id=spec.cluster_id, mount_namespace=pairing.physical.mount_namespace,
             physical_node=pairing.physical_node_of(vpod["spec"]["nodeName"]) or "", direct_scheduling=spec.direct_scheduling,
             allow_privileged=spec.allow_privileged, priority_class=spec.pod_priority_class_name or names.DEFAULT_PRIORITY_CLASS,
-            workload=workload_of(vpod), surroundings=pairing.surroundings(),
+            workload=workload_of(vpod), surroundings=pairing.surroundings(namespace_of(vpod)),
         )

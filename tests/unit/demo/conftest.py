@@ -34,6 +34,9 @@ class World:
             obj for obj in self.objects[context] if obj["kind"] != kind or name not in ("", obj["metadata"]["name"])
         ]
 
+    def run(self, lender: Lender, name: str, node: str) -> None:
+        add_pod(self, lender, name, node)
+
     def seen(self) -> Snapshot:
         return Snapshot(self.objects)
 

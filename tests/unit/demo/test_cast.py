@@ -7,6 +7,8 @@ from kubeocean.api.policy import parse_policy
 from kubeocean.demo.cast import HALF, LENDERS, REPLICAS, SLICE, deployment_manifest, lender_manifest, manifests
 from kubeocean.domain.naming import vnode_name
 from kubeocean.kube.quantity import Quantity
+from kubeocean.sandbox.realnode.files import REAL_LABEL
+from kubeocean.sandbox.realnode.images import TOOLBOX_IMAGES
 
 
 def test_every_lender_has_a_valid_binding_and_a_valid_policy_for_it() -> None:
@@ -47,3 +49,13 @@ def test_the_deployment_tolerates_virtual_nodes() -> None:
 
 def test_each_manifest_is_a_file_of_its_own() -> None:
     assert sorted(manifests()) == ["code-server.yaml", "lender-1.yaml", "lender-2.yaml"]
+
+
+def test_where_there_is_a_real_node_code_servers_stay_away_from_it_and_hello_goes_there() -> None:
+    spec = yaml.safe_load(deployment_manifest(real=True))["spec"]["template"]["spec"]
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchExpressions": [{"key": REAL_LABEL, "operator": "DoesNotExist"}]}
+    assert spec["containers"], "what follows the affinity is still there"
+    hello = yaml.safe_load(manifests(real=True)["hello.yaml"])
+    assert hello["spec"]["nodeSelector"] == {REAL_LABEL: "true"}
+    assert hello["spec"]["containers"][0]["image"] in TOOLBOX_IMAGES

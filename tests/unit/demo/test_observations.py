@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from kubeocean.demo.cast import SLICE
+from kubeocean.demo.cast import LENDERS, SLICE
 from kubeocean.demo.observations import (
     NotYet,
     Observation,
+    a_container_is_real,
     all_are_running,
     all_is_gone,
     both_are_bound,
@@ -39,6 +40,35 @@ def test_bindings_and_leases_are_seen(bound: World) -> None:
 def test_running_pods_and_their_twins_are_seen(deployed: World) -> None:
     assert all_are_running(deployed.seen()) == "8 Pods are Running: 4 in lender-1 and 4 in lender-2"
     assert twins_are_right(deployed.seen()).startswith("each of the 8 Pods has one twin")
+
+
+def test_a_real_node_more_is_counted(bound: World) -> None:
+    bound.add("physical-1", "Node", "real-1", status={"conditions": [], "allocatable": {"cpu": "2", "memory": "4Gi"}})
+    with pytest.raises(NotYet, match="expected 4 Ready nodes in physical-1; seen 3"):
+        clusters_are_apart(bound.seen())
+    with pytest.raises(NotYet, match="expected lender-1 has 4 virtual nodes; seen its status counts 3"):
+        both_are_bound(bound.seen())
+
+
+def greet(world: World, container: str) -> World:
+    world.run(LENDERS[0], "hello", "node-1")
+    world.get("virtual", "Pod", "hello")["status"]["containerStatuses"] = [{"containerID": container}]
+    return world
+
+
+def test_a_real_container_is_seen(bound: World) -> None:
+    seen = greet(bound, "containerd://abc").seen()
+    assert a_container_is_real(seen).startswith("hello is Ready on vnode-c1-node-1: its twin is a container of containerd")
+
+
+def test_a_container_that_kwok_plays_is_not_a_real_one(bound: World) -> None:
+    with pytest.raises(NotYet, match=r"expected a container of containerd in hello; seen kwok://abc"):
+        a_container_is_real(greet(bound, "kwok://abc").seen())
+
+
+def test_a_container_that_is_not_there_is_waited_for(bound: World) -> None:
+    with pytest.raises(NotYet, match=r"expected Pod hello is Ready; seen none"):
+        a_container_is_real(bound.seen())
 
 
 def test_deleted_pods_are_seen_gone(bound: World) -> None:

@@ -3,8 +3,9 @@
 import shlex
 
 from kubeocean.demo.cast import LENDERS, manifests
-from kubeocean.demo.story import STORY, Observe, Run
+from kubeocean.demo.story import Observe, Run, build_story
 
+STORY = build_story(real=True)
 COMMANDS = [act.line for step in STORY for act in step.acts if isinstance(act, Run)]
 
 
@@ -18,7 +19,7 @@ def test_only_kubectl_and_cat_are_run() -> None:
 
 def test_every_file_a_command_reads_is_laid_out() -> None:
     named = {word for line in COMMANDS for word in shlex.split(line) if word.endswith(".yaml")}
-    assert named == set(manifests()), "a command reads a file that nobody writes, or a file is read by none"
+    assert named == set(manifests(real=True)), "a command reads a file that nobody writes, or a file is read by none"
 
 
 def test_every_context_is_one_of_a_lender() -> None:
@@ -31,3 +32,9 @@ def test_both_views_and_the_bindings_are_shown_wide() -> None:
     assert "kubectl get cb,rlp,nodes -o wide" in COMMANDS
     assert "kubectl get pods -o wide" in COMMANDS
     assert all(f"kubectl --context {lender.context} -n kubeocean-demo get pods -o wide" in COMMANDS for lender in LENDERS)
+
+
+def test_without_a_real_node_there_is_one_step_less_and_nothing_else_is_different() -> None:
+    played = build_story(real=False)
+    assert [step for step in STORY if step not in played] == [next(step for step in STORY if "real container" in step.title)]
+    assert [step for step in STORY if step in played] == list(played)

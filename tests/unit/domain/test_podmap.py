@@ -1,75 +1,57 @@
-"""What a twin looks like. The golden pairs in `podmap/` are the specification: `pod` and `context` in, twin or refusal out."""
+"""What a twin looks like. The golden pairs in `podmap/` are the specification (how to read them: `tests/forge/pairs.py`)."""
 
 import base64
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import yaml
 from hypothesis import given
-from hypothesis import strategies as st
 
 from kubeocean.api import names
-from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podchange import changeable_hash
-from kubeocean.domain.podfields import (
-    CONTAINER,
-    CONTAINER_SECURITY_CONTEXT,
-    POD_SECURITY_CONTEXT,
-    POD_SPEC,
-    VOLUME,
-    Rule,
-    Treatment,
-)
-from kubeocean.domain.podmap import ForgedPod, PodContext, Surroundings, build_physical_pod
+from kubeocean.domain.podcontext import Surroundings
+from kubeocean.domain.podfields import TABLES, Treatment
+from kubeocean.domain.podmap import ForgedPod, build_physical_pod, map_ephemeral_container
+from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.meta import Json
+from tests.forge import pairs
+from tests.forge.drawn import CARRIED, MANY, fields_of, pods, with_unknown_fields
 
-OWNER = Owner("virtual-uid", "edge")
-CONTEXT = PodContext(
-    owner=OWNER, cluster_id="edge", mount_namespace="lent", physical_node="node-7", direct_scheduling=False,
-    allow_privileged=False, priority_class="kubeocean-default", workload=("pod", "web-0"),
-)
-CASES = sorted(Path(__file__).parent.glob("podmap/*.input.yaml"))
-
-
-def context(**changes: Any) -> PodContext:
-    if "surroundings" in changes:
-        changes["surroundings"] = Surroundings(**changes["surroundings"])
-    if "workload" in changes:
-        changes["workload"] = tuple(changes["workload"])
-    return replace(CONTEXT, **changes)
-
-
-def shown(forged: ForgedPod | Refusal) -> Json:
-    """Return the outcome as YAML shows it, without the two annotations that only a machine can read."""
-    if isinstance(forged, Refusal):
-        return {"refusal": asdict(forged)}
-    pod = plain(forged.pod)
-    for annotation in (names.EXPECTED_METADATA_ANNOTATION, names.CONTENT_HASH_ANNOTATION):
-        assert pod["metadata"]["annotations"].pop(annotation)
-    return {"pod": pod} | ({"tokens": plain({"": [asdict(token) for token in forged.tokens]})[""]} if forged.tokens else {})
-
-
-def plain(obj: Json) -> Json:
-    return dict(orjson.loads(orjson.dumps(obj)))
+OWNER = pairs.CONTEXT.owner
 
 
 def build(pod: Json, **changes: Any) -> ForgedPod:
-    forged = build_physical_pod(pod, context(**changes))
+    forged = build_physical_pod(pod, replace(pairs.CONTEXT, **changes))
     assert isinstance(forged, ForgedPod), forged
     return forged
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.name.split(".")[0])
+@pytest.mark.parametrize("case", pairs.INPUTS, ids=pairs.title)
 def test_golden(case: Path) -> None:
-    situation = yaml.safe_load(case.read_text())
-    before = plain(situation)
-    outcome = shown(build_physical_pod(situation["pod"], context(**situation.get("context", {}))))
-    assert outcome == yaml.safe_load(case.with_name(case.name.replace("input", "output")).read_text())
+    situation = pairs.read(case)
+    before = pairs.plain(situation)
+    outcome = {"whole": pairs.USUAL} if pairs.title(case) == pairs.WHOLE else pairs.forge(situation)
+    assert outcome == pairs.expected(case)
     assert situation == before, "the virtual Pod was mutated"
+
+
+def test_every_row_of_the_tables_has_its_golden_pair() -> None:
+    shown: set[tuple[str, str]] = set()
+    for case in pairs.INPUTS:
+        situation = pairs.read(case)
+        shown |= {(table, field) for table, field, _ in fields_of(situation["pod"]["spec"], "PodSpec", "spec")}
+        debug = situation.get("ephemeral")
+        shown |= {(table, field) for table, field, _ in fields_of(debug, "EphemeralContainer", "ephemeral")}
+    rows = {
+        (table, field) for table, rules in TABLES.items() for field in rules
+        # Rows it shares with Container are shown there.
+        if table != "EphemeralContainer" or field not in TABLES["Container"]
+    }
+    assert rows - shown == set()
 
 
 def simple_pod(**spec: Any) -> Json:
@@ -85,14 +67,16 @@ def test_a_twin_is_ours() -> None:
 
 def test_expected_metadata_is_what_the_user_wanted() -> None:
     text = build(simple_pod()).pod["metadata"]["annotations"][names.EXPECTED_METADATA_ANNOTATION]
-    assert orjson.loads(base64.b64decode(text)) == {"labels": {"app": "web"}, "annotations": {}}
+    assert orjson.loads(base64.b64decode(text)) == {
+        "labels": {"app": "web"}, "annotations": {}, "images": {"app": "nginx"}, "resources": {},
+    }
 
 
 def test_the_hash_is_that_of_the_virtual_pod_and_ignores_the_surroundings() -> None:
     pod = simple_pod()
     hashes = [
         build(pod, **changes).pod["metadata"]["annotations"][names.CONTENT_HASH_ANNOTATION]
-        for changes in ({}, {"surroundings": {"dns_server": "10.0.0.53", "api_server_host": "10.0.0.9"}})
+        for changes in ({}, {"surroundings": Surroundings(dns_server="10.0.0.53", api_server_host="10.0.0.9")})
     ]
     assert hashes == [changeable_hash(pod)] * 2
 
@@ -120,61 +104,82 @@ def test_our_own_notes_on_the_virtual_pod_are_no_change() -> None:
     assert changeable_hash(noted) == changeable_hash(simple_pod())
 
 
+LARGE = {
+    "that fit as they are and once more for the merge": (100 * 1024, True),
+    "that do not": (120 * 1024, False),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_annotations(case: str) -> None:
+    size, fits = LARGE[case]
+    pod = simple_pod()
+    pod["metadata"]["annotations"] = {"a": "x" * size}
+    forged = build_physical_pod(pod, pairs.CONTEXT)
+    assert isinstance(forged, ForgedPod) == fits
+    assert fits or (isinstance(forged, Refusal) and forged.reason == "AnnotationsTooLarge")
+
+
+@pytest.mark.parametrize(("links", "fits"), [(True, False), (False, True)])
+def test_more_services_than_an_object_has_room_for_are_refused_with_the_remedy(links: bool, fits: bool) -> None:
+    services = tuple(
+        {"metadata": {"name": f"service-{number}"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}
+        for number in range(3000)
+    )
+    context = replace(pairs.CONTEXT, surroundings=Surroundings(services=services))
+    forged = build_physical_pod(simple_pod(enableServiceLinks=links), context)
+    assert isinstance(forged, ForgedPod) == fits
+    assert fits or (isinstance(forged, Refusal) and "enableServiceLinks: false" in forged.message)
+
+
+def test_a_literal_value_of_an_ephemeral_container_is_not_expanded() -> None:
+    pod = simple_pod()
+    pod["metadata"]["annotations"] = {names.OWNER_ANNOTATION: "$(HOME) costs $5"}
+    path = f"metadata.annotations['{names.OWNER_ANNOTATION}']"
+    debug = {"name": "debug", "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}}]}
+    mapped = map_ephemeral_container(pod, debug, pairs.CONTEXT)
+    assert not isinstance(mapped, Refusal)
+    assert mapped["env"][-1] == {"name": "A", "value": "$$(HOME) costs $$5"}
+
+
 # --- properties ------------------------------------------------------------------------------------------------------
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(0, 9) | st.text("abc", max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("xyz", min_size=1, max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-NESTED = {"lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "envFrom"}  # read, so they must be sound
-LISTS = {"containers", "initContainers", "volumes", "hostAliases", "tolerations", "readinessGates", "imagePullSecrets"}
-BUILT = {"affinity", "nodeName", "hostAliases"}  # made by us, whatever the Pod had
-
-
-def any_of(table: dict[str, Rule] | frozenset[str]) -> st.SearchStrategy[Json]:
-    """Return objects with known fields that survive unread, and with fields nobody knows."""
-    if isinstance(table, frozenset):
-        return st.dictionaries(st.sampled_from(["future", "runAsUser", "fsGroup"]), VALUES, max_size=3)
-    kept = [field for field, rule in table.items() if rule.treatment is not Treatment.REWRITE and field not in LISTS]
-    return st.dictionaries(st.sampled_from([*kept, "futureField"]) | st.text("fgh", min_size=3, max_size=5), VALUES, max_size=6)
-
-
-@st.composite
-def pods(draw: st.DrawFn) -> Json:
-    containers = [
-        {
-            **draw(any_of({key: rule for key, rule in CONTAINER.items() if key not in NESTED})),
-            "name": f"c{index}", "image": "x", "securityContext": draw(any_of(CONTAINER_SECURITY_CONTEXT)),
-            "env": [{"name": "A", "value": "1", draw(st.text("fgh", min_size=3, max_size=3)): 1}],
-        }
-        for index in range(draw(st.integers(1, 2)))
-    ]
-    spec = {
-        **draw(any_of(POD_SPEC)), "nodeName": "vnode-edge-node-7", "containers": containers,
-        "securityContext": draw(any_of(POD_SECURITY_CONTEXT)), "volumes": [{"name": "v", "emptyDir": draw(VALUES)}],
-    }
-    spec.pop("resourceClaims", None)
-    return {"metadata": {"name": "web-0", "namespace": "shop", "uid": "v-1", "future": 1}, "spec": spec}
-
-
-@given(pods())
-def test_a_forged_pod_has_no_field_outside_the_allow_list(pod: Json) -> None:
-    forged = build(pod, allow_privileged=True).pod
-    allowed = {field for field, rule in POD_SPEC.items() if rule.treatment in (Treatment.KEEP, Treatment.REWRITE)}
+@MANY
+@given(pods(privileged=True))
+def test_a_forged_pod_has_no_field_outside_the_tables(pod: Json) -> None:
+    strange = pod | {"future": 1, "spec": with_unknown_fields(pod["spec"], "PodSpec")}
+    forged = build(strange, allow_privileged=True).pod
     assert set(forged) == {"apiVersion", "kind", "metadata", "spec"}
     assert set(forged["metadata"]) == {"name", "namespace", "labels", "annotations"}
-    assert set(forged["spec"]) <= allowed | BUILT
-    assert set(forged["spec"].get("securityContext", {})) <= POD_SECURITY_CONTEXT
-    for container in forged["spec"]["containers"]:
-        assert set(container) <= {field for field, rule in CONTAINER.items() if rule.treatment is not Treatment.REFUSE}
-        assert set(container.get("securityContext", {})) <= CONTAINER_SECURITY_CONTEXT
-        assert all(set(variable) <= {"name", "value", "valueFrom"} for variable in container["env"])
-    assert all(set(volume) <= {"name", *VOLUME} for volume in forged["spec"]["volumes"])
+    for table, field, path in fields_of(forged["spec"], "PodSpec", "spec"):
+        rule = TABLES[table].get(field)
+        assert rule, f"{path} is in no table"
+        assert rule.treatment in CARRIED, f"{path} is to be left behind"
+    assert forged["spec"] == build(pod, allow_privileged=True).pod["spec"]
 
 
+@MANY
 @given(pods())
-def test_forging_is_deterministic_and_leaves_the_virtual_pod_alone(pod: Json) -> None:
+def test_what_is_kept_is_kept_and_no_name_of_the_virtual_cluster_is_left(pod: Json) -> None:
+    forged = build(pod).pod
+    assert not {reference.name for reference in references_of(pod)} & {reference.name for reference in references_of(forged)}
+    for field, value in pod["spec"].items():
+        rule = TABLES["PodSpec"][field]
+        if rule.treatment is Treatment.KEEP and not rule.of:
+            assert forged["spec"][field] == value
+        if rule.treatment in (Treatment.DROP, Treatment.REFUSE):
+            assert field not in forged["spec"]
+    for mine, theirs in zip(pod["spec"]["containers"], forged["spec"]["containers"], strict=True):
+        left = {field for field in mine if field not in theirs}
+        assert left == set(), "a field of a container was lost"
+
+
+@MANY
+@given(pods())
+def test_forging_is_deterministic_and_survives_reading_the_pod_again(pod: Json) -> None:
     before = orjson.dumps(pod)
-    assert orjson.dumps(build(pod, allow_privileged=True).pod) == orjson.dumps(build(pod, allow_privileged=True).pod)
+    forged = build(pod)
+    again = build(orjson.loads(orjson.dumps(pod, option=orjson.OPT_SORT_KEYS)))
+    assert pairs.plain(forged.pod) == pairs.plain(again.pod)
+    assert forged.tokens == again.tokens
     assert orjson.dumps(pod) == before

@@ -145,6 +145,11 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
         DeleteTwin("p-1", 0, "its physical Node is gone, no kubelet will end it"),
     ),
     "which is said once": (facts(vpod(deleting=30), twin(deleting=0), node_gone=True), Mirror()),
+    "nor does an orphan whose Node is gone": (facts(None, twin(), node_gone=True), orphan(GONE, 0)),
+    "even if it was told to go with grace": (facts(None, twin(deleting=1), node_gone=True), orphan(GONE, 0)),
+    "nor a predecessor's": (facts(vpod(), twin(of="v-0"), node_gone=True), orphan(PREDECESSOR, 0, virtual_uid="v-0")),
+    "nor one whose Pod is not bound here": (facts(vpod(), twin(deleting=30), bound=False, node_gone=True), orphan(UNBOUND, 0)),
+    "which is said once, too": (facts(None, twin(deleting=0), node_gone=True), Nothing()),
     "a deleted Pod whose twin is gone is released, once that is proved": (
         facts(vpod(deleting=30, recorded="p-1")), ConfirmGone("p-1", Release("v-1")),
     ),

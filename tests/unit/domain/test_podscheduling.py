@@ -30,13 +30,13 @@ PROMISES = {
 @pytest.mark.parametrize("promise", PROMISES)
 def test_a_twin_without_a_node(promise: str) -> None:
     ppod, (told, give_up, revisit_in) = PROMISES[promise]
-    waiting = check_waiting(ppod, NOON)
+    waiting = check_waiting(ppod, NOON, "lender")
     assert waiting is not None
     assert (waiting.refusal is not None, waiting.give_up, waiting.revisit_in) == (told, give_up, revisit_in)
 
 
 def test_the_physical_schedulers_own_words_are_told() -> None:
-    waiting = check_waiting(twin(waited=10), NOON)
+    waiting = check_waiting(twin(waited=10), NOON, "lender")
     assert waiting is not None
     assert waiting.refusal is not None
     assert waiting.refusal.reason == "Unschedulable"
@@ -44,7 +44,7 @@ def test_the_physical_schedulers_own_words_are_told() -> None:
 
 
 def test_a_cluster_without_a_scheduler_is_told_too() -> None:
-    waiting = check_waiting(twin(waited=10, message=""), NOON)
+    waiting = check_waiting(twin(waited=10, message=""), NOON, "lender")
     assert waiting is not None
     assert waiting.refusal is not None
     assert "no scheduler" in waiting.refusal.message
@@ -52,12 +52,12 @@ def test_a_cluster_without_a_scheduler_is_told_too() -> None:
 
 @pytest.mark.parametrize("ppod", [twin(waited=900, node="node-1"), twin(waited=900, deleting=True)])
 def test_a_twin_that_has_a_node_or_is_going_waits_for_nothing(ppod: Json) -> None:
-    assert check_waiting(ppod, NOON) is None
+    assert check_waiting(ppod, NOON, "lender") is None
 
 
 def test_giving_up_is_recognised_by_the_next_pass() -> None:
     vpod: Json = {"metadata": {"name": "web", "uid": "v"}, "status": {"phase": "Pending"}}
-    waiting = check_waiting(twin(waited=301), NOON)
+    waiting = check_waiting(twin(waited=301), NOON, "lender")
     assert waiting is not None
     assert waiting.refusal is not None
     patch = build_given_up_patch(vpod, waiting.refusal, NOON)

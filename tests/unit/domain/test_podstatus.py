@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeocean.api import names
-from kubeocean.domain.podchange import changeable_hash
+from kubeocean.domain.podchange import changeable_hash, expected_metadata
 from kubeocean.domain.podstatus import build_lost_patch, build_refusal_patch, diff_pod_status, says_nothing_yet
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.meta import Json
@@ -175,6 +175,40 @@ def test_a_lost_pod_fails_and_says_why() -> None:
     assert conditions["Ready"]["status"] == conditions["ContainersReady"]["status"] == "False"
     assert conditions["Ready"]["lastTransitionTime"] == "2026-01-01T12:00:00Z"
     assert conditions["PodScheduled"]["status"] == "True"
+
+
+def test_a_pod_whose_twin_was_evicted_is_not_called_lost() -> None:
+    evicted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "more urgent Pod"}
+    status = {**RUNNING, "conditions": [*RUNNING["conditions"], evicted]}
+    patch = build_lost_patch(vpod(status=status), NOON)["status"]
+    assert (patch["phase"], patch["reason"]) == ("Failed", "Evicted")
+    assert patch["message"].endswith("PreemptionByScheduler: more urgent Pod")
+
+
+def test_what_others_put_on_the_twin_comes_up_with_the_status_and_the_version_it_was_decided_from() -> None:
+    mine, theirs = vpod(), ppod({"phase": "Running"})
+    mine["metadata"]["resourceVersion"] = "7"
+    theirs["metadata"] |= {"labels": {"team": "lender"}, "annotations": {
+        names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod()), "cni/address": "10.1.2.3",
+    }}
+    patch = diff_pod_status(mine, theirs)
+    assert patch is not None
+    metadata = patch["metadata"]
+    assert (metadata["uid"], metadata["resourceVersion"], metadata["labels"]) == ("v-1", "7", {"team": "lender"})
+    assert metadata["annotations"]["cni/address"] == "10.1.2.3"
+    assert metadata["annotations"][names.PHYSICAL_POD_UID_ANNOTATION] == "p-1"
+    assert patch["status"] == {"phase": "Running"}
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_the_word_of_a_refused_change_goes_when_it_was_pushed_down(pushed: bool) -> None:
+    told = {"type": names.PHYSICAL_POD_UPDATED, "status": "False", "reason": "PhysicalPodUpdateRefused", "message": "m"}
+    mine = vpod(status={"phase": "Running", "conditions": [told]})
+    patch = diff_pod_status(mine, ppod({"phase": "Running"}, content_hash=changeable_hash(mine) if pushed else "old"))
+    assert patch is not None
+    assert patch.get("status") == (
+        {"conditions": [{"$patch": "delete", "type": names.PHYSICAL_POD_UPDATED}]} if pushed else None
+    )
 
 
 def test_what_ran_in_a_lost_pod_is_terminated_and_what_had_ended_keeps_its_end() -> None:

@@ -35,6 +35,7 @@ from kubeocean.kube.errors import (
     Unreachable,
 )
 from kubeocean.kube.meta import Json
+from kubeocean.kube.metadataonly import MetadataOnly
 from kubeocean.kube.resources import NODES, PODS, SELFSUBJECTACCESSREVIEWS, SERVICEACCOUNTS
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -530,6 +531,23 @@ async def test_a_watch_gives_the_bytes_as_they_come(server: Server, client: Clie
         received = b"".join([chunk async for chunk in chunks])
     assert received == b'{"a":1}\n{"b":2}\n'
     assert server.lines == ["GET /api/v1/pods?watch=true&labelSelector=a%3Db"]
+
+
+async def test_metadata_alone_can_be_listed_and_watched(server: Server, client: Client) -> None:
+    page = {"items": [{"metadata": {"name": "a"}}], "metadata": {"resourceVersion": "7", "continue": "next"}}
+    server.script += [ok(page), ok({**page, "metadata": {"resourceVersion": "7"}}), streaming(b"{}"), ok({}), streaming(b"{}")]
+    only = MetadataOnly(client)
+    assert len((await only.list(PODS, label_selector="a=b")).items) == 2
+    async with only.stream("/api/v1/pods", {"watch": "true"}) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == b"{}"
+    await client.list(PODS)
+    async with client.stream("/api/v1/pods", {"watch": "true"}) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == b"{}"
+    wanted = "application/json;as={};g=meta.k8s.io;v=v1"
+    listed, watched = wanted.format("PartialObjectMetadataList"), wanted.format("PartialObjectMetadata")
+    accepted = [request.headers["Accept"] for request in server.asked]
+    assert accepted == [listed, listed, watched, "application/json", "application/json"]
+    assert only.cluster == client.cluster
 
 
 async def test_a_watch_that_breaks_is_unreachable(server: Server, client: Client) -> None:

@@ -36,6 +36,7 @@ from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.bottomup.silence import watch_silence
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
+from tests.unit.syncer.watching import Watcher, Watches, selects
 
 WATCH_DELAY = 0.005  # seconds from a write to its event
 SPEC = ClusterBindingSpec(cluster_id="edge", secret_ref=SecretReference(name="s", namespace="n"), mount_namespace="mount")
@@ -49,10 +50,14 @@ class Server:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.objects: dict[tuple[str, ObjectKey], Json] = {}
         self.informers: dict[str, Informer[Any]] = {}
+        self.watchers: list[Watcher] = []  # of informers that make their own watches: told at once, see `watching`
         self.writes: list[str] = []
         self.blocked: set[str] = set()  # names of Pods that a disruption budget holds back
         self.evictions: list[tuple[float, str]] = []  # loop time, name: as asked, granted or not
         self.grace = 0.0  # seconds a Pod takes to go
+        self.minted = 0  # tokens of ServiceAccounts
+        self.token_seconds = 0  # how long they live; 0 = as long as was asked for
+        self.mint_fails: Exception | None = None
         self.changed = asyncio.Event()
         self._now, self._version = now, 0
 
@@ -86,6 +91,8 @@ class Server:
 
     def _tell(self, resource: Resource, obj: Json, *, gone: bool) -> None:
         self.changed.set()
+        for watcher in self.watchers:
+            watcher(resource, copy.deepcopy(obj), gone)
         if informer := self.informers.get(resource.plural):
             act, event = informer.delete if gone else informer.put, copy.deepcopy(obj)
             asyncio.get_running_loop().call_later(WATCH_DELAY, act, event)
@@ -101,16 +108,19 @@ class Server:
         return copy.deepcopy(self.find(resource, name, namespace))
 
     async def list(self, resource: Resource, namespace: str = "", *, label_selector: str = "") -> Listing:
-        wanted = dict(part.split("=") for part in label_selector.split(",") if part)
         found = [
             copy.deepcopy(obj) for (plural, key), obj in self.objects.items()
-            if plural == resource.plural and namespace in ("", key.namespace) and wanted.items() <= labels_of(obj).items()
+            if plural == resource.plural and namespace in ("", key.namespace) and selects(label_selector, labels_of(obj))
         ]
         return Listing(found, str(self._version))
 
-    async def create(self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "") -> Json:
+    async def create(
+        self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "", namespace: str = ""
+    ) -> Json:
         if subresource == "eviction":
             return await self._evict(obj)
+        if subresource == "token":
+            return self._mint(obj["spec"])
         self.writes.append(f"create {resource.plural}")
         key = key_of(obj)
         if resource == PODS:
@@ -118,6 +128,15 @@ class Server:
         if (resource.plural, key) in self.objects:
             raise AlreadyExists(f"{key} is there", status=409, reason="AlreadyExists")
         return self.put(resource, obj)
+
+    def _mint(self, wanted: Json) -> Json:
+        if self.mint_fails:
+            raise self.mint_fails
+        self.minted += 1
+        seconds = self.token_seconds or wanted["expirationSeconds"]
+        expires = format_time(self._now() + timedelta(seconds=seconds))
+        token = f"token-{self.minted} for {','.join(wanted['audiences'])}"
+        return {"spec": {**wanted, "expirationSeconds": seconds}, "status": {"token": token, "expirationTimestamp": expires}}
 
     async def _evict(self, eviction: Json) -> Json:
         key = key_of(eviction)
@@ -148,6 +167,8 @@ class Server:
                 if each.get("$patch") == "delete":
                     del by_type[each["type"]]
             merged["status"] = {**merged["status"], "conditions": list(by_type.values())}
+        if kind is PatchType.STRATEGIC and "spec" in patch:
+            merged["spec"] = {**merged["spec"], **merge_containers(found["spec"], patch["spec"])}
         for directive in (merged.get("status") or {}).get("addresses") or ():
             directive.pop("$patch", None)
         if addresses := (merged.get("status") or {}).get("addresses"):
@@ -175,6 +196,18 @@ class Server:
             self.remove(PODS, key)
 
 
+def merge_containers(spec: Json, patch: Json) -> Json:
+    """Return the lists of containers in a strategic merge patch, merged by name."""
+    merged: Json = {}
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        if kind in patch:
+            by_name = {each["name"]: each for each in spec.get(kind) or ()}
+            for each in patch[kind]:
+                by_name[each["name"]] = apply_merge(by_name.get(each["name"], {}), each)
+            merged[kind] = list(by_name.values())
+    return merged
+
+
 class World:
     """A virtual and a physical cluster with one node, and the wall clock."""
 
@@ -195,7 +228,7 @@ class World:
 
     def _open_virtual(self) -> VirtualCluster:
         cluster = VirtualCluster(ServerConfig("https://virtual.invalid"), user_agent="test")
-        cluster.calls = cast(Client, self.virtual_server)
+        cluster.calls, cluster.watches = cast(Client, self.virtual_server), cast(Client, Watches(self.virtual_server))
         cluster.identity = Identity(cluster.calls)
         cluster.identity.uid = uid_of(self.virtual_server.put(NAMESPACES, {"metadata": {"name": "kube-system"}}))
         self.virtual_server.serve(NODES, cluster.nodes)
@@ -209,6 +242,7 @@ class World:
             ServerConfig("https://physical.invalid"), binding="lender", owner=Owner("virtual-uid", "edge"),
             mount_namespace="mount", user_agent="test",
         )
+        cluster.watches = cast(Client, Watches(self.physical_server))
         cluster.calls, cluster.lender.standing = cast(Client, self.physical_server), Standing.ABSENT
         cluster.identity = Identity(cluster.calls)
         cluster.identity.uid = uid_of(self.physical_server.put(NAMESPACES, {"metadata": {"name": "kube-system"}}))

@@ -1,0 +1,71 @@
+"""What we remember of a Secret with ServiceAccount tokens: whose it is and how it fares, never what is in it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubeocean.api import names
+from kubeocean.domain.hashing import content_hash
+from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.rootca import CA_KEY
+from kubeocean.domain.tokenlife import TokenLife, read_life
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSecretHead:
+    """`uid` is the virtual Pod's. `life` is None when it is unknown; `ca` stands for the root certificate, None without.
+
+    `intact`: it holds what we put into it.
+    """
+
+    virtual: ObjectKey
+    uid: str
+    life: TokenLife | None
+    tokens: bool
+    ca: int | None
+    intact: bool
+
+    def needs_tokens(self, now: datetime) -> bool:
+        """Tell whether its tokens are to be asked for anew: they are due, were tampered with, or of unknown age."""
+        return not self.intact or (self.tokens and (self.life is None or self.life.refresh_at <= now))
+
+    def due_in(self, now: datetime, ca: int | None) -> float | None:
+        """Return in how many seconds it is to be written anew (0: now); None = never. `ca` stands for the present one."""
+        if self.needs_tokens(now) or (self.ca is not None and ca is not None and self.ca != ca):
+            return 0.0
+        return (self.life.refresh_at - now).total_seconds() if self.tokens and self.life else None
+
+
+def ca_mark(configmap: Json | None) -> int | None:
+    """Return what stands for the certificate in a root CA ConfigMap, within this process; None when there is none."""
+    text = ((configmap or {}).get("data") or {}).get(CA_KEY)
+    return None if text is None else hash(b64encode(text.encode()).decode())
+
+
+def trim_token_secret(secret: Json, owner: Owner) -> Json | None:
+    """Return a token Secret of ours as its informer keeps it: names and head."""
+    if not is_ours(secret, owner):
+        return None
+    metadata = {key: secret["metadata"].get(key) for key in ("name", "namespace", "uid", "resourceVersion")}
+    return {"metadata": metadata, "head": _summarise(secret)}
+
+
+def token_secret_head(trimmed: Json) -> TokenSecretHead:
+    """Return the head of what `trim_token_secret` left."""
+    head: TokenSecretHead = trimmed["head"]
+    return head
+
+
+def _summarise(secret: Json) -> TokenSecretHead:
+    annotations, data = annotations_of(secret), secret.get("data") or {}
+    virtual = ObjectKey(
+        annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
+    )
+    return TokenSecretHead(
+        virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), read_life(secret),
+        tokens=any(key.startswith("token") for key in data), ca=hash(data[CA_KEY]) if CA_KEY in data else None,
+        intact=annotations.get(names.CONTENT_HASH_ANNOTATION) == content_hash(data),
+    )

@@ -1,0 +1,74 @@
+"""What must be shown live before a claim's twins, our marks, or a volume of ours may go.
+
+A cache that lacks something proves nothing, and here a mistake costs data. Each of these reads the servers themselves; where
+they contradict the cache, the key waits until the cache has caught up, and is decided anew.
+"""
+
+from __future__ import annotations
+
+from kubeocean.domain.claimpair import DELETE_POLICY, ClaimFacts, keeper
+from kubeocean.domain.naming import persistent_volume_name, provisioned_volume_name
+from kubeocean.domain.ownership import is_ours
+from kubeocean.domain.provisioning import is_provisioned_claim, origin_uid_of
+from kubeocean.domain.volumemap import virtual_claim_uid_of
+from kubeocean.kube.freshness import Freshness
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, name_of, resource_version_of, uid_of
+from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
+from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.proofs import read_physical, read_virtual
+
+
+class ClaimProofs:
+    """Asks the servers on behalf of one binding."""
+
+    def __init__(self, pairing: Pairing, freshness: Freshness[ObjectKey]) -> None:
+        self._pairing, self._freshness = pairing, freshness
+
+    async def may_remove(self, facts: ClaimFacts) -> bool:
+        """Prove that nobody wants the twins any more: neither their claim nor a volume that keeps its data."""
+        live = await read_virtual(self._pairing, PERSISTENTVOLUMECLAIMS, facts.key)
+        cached = facts.claim
+        if live is not None and (cached is None or resource_version_of(live) != resource_version_of(cached)):
+            self._freshness.expect(facts.key, self._pairing.virtual.storage.claims, live)
+            return False
+        if live is None and cached is not None:
+            return False  # its end will bring us back
+        twin = facts.twin
+        return twin is None or not is_provisioned_claim(twin) or await self._is_nobodys_data(facts, twin)
+
+    async def _is_nobodys_data(self, facts: ClaimFacts, twin: Json) -> bool:
+        """Prove that no virtual volume stands for what is behind a physical claim, or that the one that does may go with it."""
+        origin = virtual_claim_uid_of(twin)
+        name = provisioned_volume_name(facts.cluster_id, origin)
+        volume = await read_virtual(self._pairing, PERSISTENTVOLUMES, ObjectKey("", name))
+        if volume is None:
+            return True
+        known = next((each for each in facts.volumes if name_of(each) == name), None)
+        if known is None or resource_version_of(known) != resource_version_of(volume):
+            self._freshness.expect(facts.key, self._pairing.virtual.storage.volumes, volume)
+            return False
+        over = facts.claim is None or uid_of(facts.claim) != origin or is_deleting(facts.claim)
+        doomed = is_deleting(volume) or volume["spec"].get("persistentVolumeReclaimPolicy") == DELETE_POLICY
+        elsewhere = facts.claim is not None and facts.claim["spec"].get("volumeName") not in (None, "", name)
+        return doomed and (over or elsewhere)
+
+    async def nothing_left(self, facts: ClaimFacts) -> bool:
+        """Prove that no twin of a claim is left; one that is kept for its volume's sake (Retain) does not count."""
+        if keeper(facts) is None and await self._physical(facts, facts.twin_key) is not None:
+            return False
+        for volume in facts.volumes:
+            place = ObjectKey("", persistent_volume_name(name_of(volume), self._pairing.owner.annotation))
+            if await self._physical(facts, place) is not None:
+                return False
+        return True
+
+    async def data_is_gone(self, facts: ClaimFacts, volume: Json) -> bool:
+        """Prove that the physical claim with the data of a virtual volume is gone."""
+        twin = await self._physical(facts, facts.twin_key)
+        return twin is None or virtual_claim_uid_of(twin) != origin_uid_of(volume)
+
+    async def _physical(self, facts: ClaimFacts, key: ObjectKey) -> Json | None:
+        """Return what is ours under a name, None when nothing is."""
+        resource = PERSISTENTVOLUMECLAIMS if key.namespace else PERSISTENTVOLUMES
+        live = await read_physical(self._pairing, resource, key)
+        return live if live is not None and is_ours(live, self._pairing.owner) else None

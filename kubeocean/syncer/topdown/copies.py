@@ -1,0 +1,104 @@
+"""Our copies of one kind in the mountNamespace: the cache of them, and the writes that `domain.mirrors` decided on.
+
+Only what carries our labels is in the cache, and only that is ever changed or deleted, by resourceVersion or uid. An object
+that is in the way under a copy's name is looked at live; when it is not ours it stays, and whoever wanted the name says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+
+from kubeocean.domain.mirrors import Change, Create, Remove, Step, origin_of
+from kubeocean.domain.ownership import is_ours
+from kubeocean.kube.client import Client
+from kubeocean.kube.controller import Controller
+from kubeocean.kube.errors import AlreadyExists, Forbidden, KubeError, NotFound
+from kubeocean.kube.informer import Informer
+from kubeocean.kube.meta import Json, ObjectKey, name_of
+from kubeocean.kube.resources import Resource
+from kubeocean.syncer.mount import delete_ours
+from kubeocean.syncer.pairing import Pairing
+
+K = TypeVar("K", bound=Hashable)
+BY_ORIGIN = "origin"
+
+log = structlog.get_logger(__name__)
+
+
+class NameTaken(KubeError):
+    """Somebody else's object has the name that a copy needs."""
+
+
+class Copies:
+    """The copies of one kind. `origin` tells under which virtual object one is found in index BY_ORIGIN, None for none."""
+
+    def __init__(
+        self, pairing: Pairing, resource: Resource, origin: Callable[[Json], ObjectKey | None] = origin_of
+    ) -> None:
+        self._pairing, self._resource = pairing, resource
+        owner = pairing.owner
+        self.informer: Informer[ObjectKey | None] = Informer(
+            pairing.physical.watches, resource, namespace=pairing.physical.mount_namespace, summarise=origin,
+            label_selector=",".join(f"{label}={text}" for label, text in owner.labels().items()),
+            indexers={BY_ORIGIN: lambda _, origin: (str(origin),) if origin else ()},
+            name=f"{pairing.binding_name}-{resource.plural}",
+        )
+
+    def get(self, name: str) -> Json | None:
+        """Return the copy called `name` as the cache has it, None when there is none that is ours."""
+        found = self.informer.store.object(ObjectKey(self._pairing.physical.mount_namespace, name))
+        return found if found and is_ours(found, self._pairing.owner) else None
+
+    def of(self, origin: ObjectKey) -> list[Json]:
+        """Return the copies found under a virtual object."""
+        found = (entry.object() for entry in self.informer.store.by_index(BY_ORIGIN, str(origin)))
+        return [obj for obj in found if is_ours(obj, self._pairing.owner)]
+
+    def check_readable(self) -> bool:
+        """Tell whether the cache is complete; raises Forbidden when it will not be, because we may not read."""
+        if not self.informer.has_synced and isinstance(self.informer.last_error, Forbidden):
+            raise self.informer.last_error
+        return self.informer.has_synced
+
+    async def apply(self, step: Step, controller: Controller[K], key: K) -> None:
+        """Do what was decided; `key` is looked at again when the cache shows it. Raises NameTaken."""
+        namespace = self._pairing.physical.mount_namespace
+        written: Json | None = None
+        match step:
+            case Create(obj):
+                written = await self._create(self._pairing.physical.calls, obj)
+            case Change(name, patch):
+                written = await self._pairing.physical.calls.patch(self._resource, name, namespace, patch)
+            case Remove(name, uid):
+                with suppress(NotFound):
+                    written = await self._pairing.physical.calls.delete(self._resource, name, namespace, uid=uid)
+        if written:
+            controller.freshness.expect(key, self.informer, written)
+
+    async def _create(self, calls: Client, obj: Json) -> Json:
+        try:
+            return await calls.create(self._resource, obj)
+        except AlreadyExists:
+            live = await calls.get(self._resource, name_of(obj), self._pairing.physical.mount_namespace)
+            if is_ours(live, self._pairing.owner):
+                return live  # made before a crash, and the cache is about to learn of it
+        raise NameTaken(
+            f"{self._resource.kind} {self._pairing.physical.mount_namespace}/{name_of(obj)} exists in the physical cluster of "
+            f"ClusterBinding {self._pairing.binding_name} and is not ours; the lender has to remove it"
+        )
+
+
+async def remove_all(pairing: Pairing, resource: Resource) -> bool:
+    """Ask for the deletion of all our copies of a kind; returns whether a live, complete list showed any.
+
+    Where we may not look we could not have made one; that somebody took the right from us later is told in the log.
+    """
+    try:
+        return await delete_ours(pairing.physical.calls, resource, pairing.physical.mount_namespace, pairing.owner)
+    except Forbidden as error:
+        log.warning("copies cannot be taken back", binding=pairing.binding_name, kind=resource.kind, error=str(error))
+        return False

@@ -1,0 +1,257 @@
+"""Tokens of running Pods: renewed in time, mended when somebody touched them, told when they run out."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from kubeocean.domain.naming import physical_name, token_secret_name
+from kubeocean.kube.errors import NotFound, ServerError
+from kubeocean.kube.events import EventRecorder
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, uid_of
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, PODS, SECRETS
+from kubeocean.syncer.pairing import Pairing, SyncerOptions
+from kubeocean.syncer.pods import PodController
+from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
+from kubeocean.syncer.topdown.twins import TwinMaker
+from tests.unit.syncer.world import SPEC, World
+
+pytestmark = pytest.mark.looptime
+KEY = ObjectKey("ns", "web")
+SOURCES: list[Json] = [
+    {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+    {"serviceAccountToken": {"path": "vault", "audience": "vault", "expirationSeconds": 1000}},
+    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+]
+SHORTEST = 1000
+
+
+class Case:
+    """One virtual Pod with two tokens in one volume, on a leased node."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        world.physical_server.put(NAMESPACES, {"metadata": {"name": "mount"}})
+        world.physical_server.serve(SECRETS, world.physical.token_secrets)
+        world.virtual_server.serve(CONFIGMAPS, world.virtual.root_cas)
+        self.root_ca("first")
+        world.pod("web", volumes=[{"name": "access", "projected": {"sources": SOURCES}}])
+        self.place = ObjectKey("mount", token_secret_name("web", "access", "uid-pods-web"))
+        self.pairing = Pairing(
+            "lender", "binding-uid", SPEC, world.physical.owner, world.virtual, world.physical, cast(EventRecorder, world),
+            SyncerOptions(), clock=world.now, real_time=world.now,
+        )
+        self.pods = PodController(self.pairing)
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[TokenKeeper]:
+        keeper = TokenKeeper(self.pairing, TwinMaker(self.pairing))
+        keeper.attach()
+        task = asyncio.create_task(keeper.controller.run())
+        try:
+            yield keeper
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            self.pairing.stop_listening()
+
+    def root_ca(self, text: str) -> None:
+        metadata = {"name": "kube-root-ca.crt", "namespace": "ns"}
+        self.world.virtual_server.put(CONFIGMAPS, {"metadata": metadata, "data": {"ca.crt": text}})
+
+    def secret(self) -> Json:
+        return self.world.physical_server.find(SECRETS, self.place.name, self.place.namespace)
+
+    def files(self) -> dict[str, str]:
+        return {key: base64.b64decode(text).decode() for key, text in self.secret()["data"].items()}
+
+    def writes(self) -> list[str]:
+        return [write for write in self.world.physical_server.writes if "secrets" in write]
+
+
+async def begin() -> Case:
+    """Return the case, with the Secret written; not a fixture, for the clock of a test starts anew after those."""
+    world = World()
+    async with world.leading():
+        await asyncio.sleep(0.2)
+    case = Case(world)
+    await asyncio.sleep(0.1)
+    await case.pods.reconcile(KEY)
+    await asyncio.sleep(0.1)
+    return case
+
+
+async def test_it_is_renewed_at_four_fifths_of_the_shortest_life_and_again() -> None:
+    case = await begin()
+    before = case.files()
+    async with case.keeping():
+        await asyncio.sleep(SHORTEST * 0.74)
+        assert case.files() == before
+        await asyncio.sleep(SHORTEST * 0.07)
+        after = case.files()
+        assert after["token"] != before["token"]
+        assert after["token-1"] != before["token-1"]
+        assert after["ca.crt"] == before["ca.crt"]
+        assert "vault" in after["token-1"]
+        await asyncio.sleep(SHORTEST * 0.9)
+    assert case.writes() == ["create secrets", "patch secrets", "patch secrets"]
+    assert case.world.virtual_server.minted == 6
+
+
+async def test_a_server_that_gives_less_is_asked_sooner() -> None:
+    case = await begin()
+    case.world.virtual_server.token_seconds = 700
+    async with case.keeping():
+        await asyncio.sleep(SHORTEST * 0.8 + 10)
+        assert len(case.writes()) == 2
+        await asyncio.sleep(700 * 0.8)
+        assert len(case.writes()) == 3
+
+
+async def test_a_restart_writes_nothing_before_it_is_due() -> None:
+    case = await begin()
+    async with case.keeping():
+        await asyncio.sleep(400)
+    async with case.keeping():
+        await asyncio.sleep(300)
+    assert case.writes() == ["create secrets"]
+    await asyncio.sleep(400)  # nobody is there while it becomes due
+    async with case.keeping():
+        await asyncio.sleep(1)
+        assert case.writes() == ["create secrets", "patch secrets"]
+
+
+async def test_a_secret_of_unknown_age_is_renewed_at_once() -> None:
+    case = await begin()
+    secret = case.secret()
+    for name in ("expires-at", "refresh-at"):
+        del secret["metadata"]["annotations"][f"kubeocean.io/{name}"]
+    case.world.physical_server.put(SECRETS, secret)
+    await asyncio.sleep(0.1)
+    async with case.keeping():
+        await asyncio.sleep(1)
+    assert "kubeocean.io/refresh-at" in annotations_of(case.secret())
+
+
+async def test_another_root_certificate_is_written_without_new_tokens() -> None:
+    case = await begin()
+    before = case.files()
+    async with case.keeping():
+        case.root_ca("second")
+        await asyncio.sleep(1)
+        assert case.files() == before | {"ca.crt": "second"}
+        await asyncio.sleep(SHORTEST * 0.7)
+        assert len(case.writes()) == 2
+    assert case.world.virtual_server.minted == 2
+
+
+async def test_one_that_changed_while_nobody_was_there() -> None:
+    case = await begin()
+    case.root_ca("second")
+    await asyncio.sleep(0.1)
+    async with case.keeping():
+        await asyncio.sleep(1)
+    assert case.files()["ca.crt"] == "second"
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["while we watch", "while nobody was there"])
+async def test_a_secret_that_somebody_deleted_is_made_again_while_its_pod_lives(watched: bool) -> None:
+    case = await begin()
+    if not watched:
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(0.1)
+    async with case.keeping():
+        await asyncio.sleep(1)
+        if watched:
+            case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(1)
+        assert set(case.files()) == {"token", "token-1", "ca.crt"}
+
+
+async def test_one_whose_content_somebody_changed_is_mended() -> None:
+    case = await begin()
+    secret = case.secret()
+    changed = {**secret, "data": {**secret["data"], "token": "c3Rvbg==", "stranger": "eA=="}}
+    async with case.keeping():
+        case.world.physical_server.put(SECRETS, changed)
+        await asyncio.sleep(1)
+    assert set(case.files()) == {"token", "token-1", "ca.crt"}
+    assert case.files()["token"].startswith("token-")
+
+
+async def test_none_is_made_for_a_pod_that_has_no_twin_or_has_finished() -> None:
+    case = await begin()
+    twin = ObjectKey("mount", physical_name("web", "ns"))
+    case.world.physical_server.remove(PODS, twin)
+    await asyncio.sleep(0.1)
+    async with case.keeping():
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(1)
+    assert case.writes() == ["create secrets"]
+
+
+async def test_a_renewal_that_fails_is_tried_again_and_told_when_time_runs_out() -> None:
+    case = await begin()
+    server = case.world.virtual_server
+    async with case.keeping():
+        server.mint_fails = ServerError("no", status=500)
+        await asyncio.sleep(SHORTEST * 0.85)
+        assert "TokenNotRenewed" not in case.world.heard_by("web")
+        await asyncio.sleep(SHORTEST * 0.13)
+        assert case.world.heard_by("web") == ["TokenNotRenewed"]
+        server.mint_fails = None
+        await asyncio.sleep(90)
+        assert len(case.writes()) == 2
+
+
+async def test_a_service_account_that_is_gone_is_waited_for() -> None:
+    case = await begin()
+    server = case.world.virtual_server
+    async with case.keeping():
+        server.mint_fails = NotFound("no serviceaccount", status=404)
+        await asyncio.sleep(SHORTEST * 0.95)
+        assert case.world.heard_by("web") == ["TokenNotRenewed"]
+        server.mint_fails = None
+        await asyncio.sleep(70)
+        assert len(case.writes()) == 2
+
+
+async def test_a_strangers_secret_under_the_name_is_left_alone() -> None:
+    case = await begin()
+    stranger: Json = {"metadata": {"name": case.place.name, "namespace": "mount", "uid": "s"}, "data": {"a": "b"}}
+    async with case.keeping():
+        case.world.physical_server.remove(SECRETS, case.place)
+        case.world.physical_server.put(SECRETS, stranger)
+        await asyncio.sleep(200)
+    assert case.secret()["data"] == {"a": "b"}
+    assert case.world.heard_by("web") == ["TokenSecretTaken"]
+
+
+async def test_a_clock_that_steps_is_no_reason_to_be_late() -> None:
+    case = await begin()
+    async with case.keeping() as keeper:
+        await asyncio.sleep(1)
+        case.world.stepped += timedelta(seconds=SHORTEST * 0.9)
+        keeper.look_again()
+        await asyncio.sleep(1)
+    assert len(case.writes()) == 2
+
+
+async def test_a_secret_that_outlived_its_pod_while_nobody_was_there_is_collected() -> None:
+    case = await begin()
+    case.world.virtual_server.remove(PODS, KEY)
+    case.world.physical_server.remove(PODS, ObjectKey("mount", physical_name("web", "ns")))
+    await asyncio.sleep(0.1)
+    successor = PodController(case.pairing)
+    successor.attach()
+    task = asyncio.create_task(successor.controller.run())
+    async with case.keeping():
+        await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert ("secrets", case.place) not in case.world.physical_server.objects
+    assert uid_of(case.world.virtual_server.find(NAMESPACES, "kube-system"))
