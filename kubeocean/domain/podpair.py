@@ -8,7 +8,8 @@ has an opinion decides:
 2. *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
 3. *Deletion was asked for*: the twin is deleted with the grace that is left, once, and again only if somebody
    shortened the grace meanwhile; until it is gone its status is mirrored. A twin that is not to be seen must be proved
-   gone, then the virtual Pod is released.
+   gone, then the virtual Pod is released. That may take asking twice: an API server writes the grace of 0 first and
+   removes the Pod then, and a caller who dies between the two leaves a Pod that nobody removes (registry/rest/delete.go).
 4. *A twin is there*: mirror it, and push down what has changed since.
 5. *A finished Pod* needs no twin, and stays what it is when its twin is collected.
 6. *A twin was there once* (its uid is recorded) *and is not to be seen*: proved gone, the Pod is lost. Never is a
@@ -35,7 +36,17 @@ from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, key_of, name_of, namespace_of, parse_time, uid_of
+from kubeocean.kube.meta import (
+    Json,
+    annotations_of,
+    finalizers_of,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    parse_time,
+    uid_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +204,8 @@ def _deletion(facts: PodFacts) -> Decision | None:
         return None
     if twin is not None:
         return _end_twin(facts, vpod, twin)
-    if _granted(vpod) == 0:
-        return Nothing()  # released already; what keeps it is somebody's finalizer
+    if _granted(vpod) == 0 and finalizers_of(vpod):
+        return Nothing()  # released already, and kept by somebody; he who takes the last finalizer off removes it
     release = Release(uid_of(vpod))
     if not recorded_twin(vpod) and check_eligible(vpod, running_daemonsets=facts.running_daemonsets):
         return release  # it never had a twin

@@ -38,6 +38,7 @@ _LABELS = ["name"]
 _SECONDS = tuple(10.0**exponent for exponent in range(-8, 4))  # client-go's: 10 ns … 1000 s
 _SPARE = 64  # replaced wishes that the heap may keep beside as many as there are keys
 _EARLY = 0.002  # seconds; a loop's clock may be coarser (uvloop: 1 ms) than its timers' instants
+_SHORTEST = 2 * _EARLY  # seconds; a pass that came so early and asks for the rest would spin until it is over
 
 _DEPTH = Gauge("workqueue_depth", "Keys that are ready for a worker.", _LABELS)
 _ADDS = Counter("workqueue_adds_total", "Keys that became dirty.", _LABELS)
@@ -120,7 +121,7 @@ class Workqueue(Generic[K]):
         if seconds <= 0:
             self.add(key)
             return
-        when = asyncio.get_running_loop().time() + seconds
+        when = asyncio.get_running_loop().time() + max(seconds, _SHORTEST)
         if self._closed or self._due.get(key, float("inf")) <= when:
             return
         self._due[key] = when

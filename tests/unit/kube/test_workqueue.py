@@ -101,6 +101,17 @@ async def test_a_worker_cancelled_while_it_waits_is_not_woken_any_more() -> None
     assert await finish(queue) == "a"
 
 
+async def test_who_asks_for_the_rest_of_a_moment_is_not_asked_again_and_again() -> None:
+    queue, due, passes = new_queue(), now() + 30.0, 0
+    queue.add_after("a", due - now())
+    while (rest := due - now() + 1e-9) > 0:
+        await finish(queue)
+        passes += 1
+        assert passes < 3
+        queue.add_after("a", rest)
+    assert passes > 0
+
+
 async def test_add_after_waits() -> None:
     queue = new_queue()
     queue.add_after("a", 30.0)
