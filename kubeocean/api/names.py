@@ -110,6 +110,7 @@ VIRTUAL_SERVICE_ANNOTATION: Final = "kubeocean.io/virtual-service"  # on a mirro
 BINDING_OF_CLAIM_ANNOTATION: Final = "kubeocean.io/cluster-binding"  # a user's word on a claim: which binding provisions it
 VOLUME_DRIVER: Final = "claims.kubeocean.io"  # of a virtual volume whose data a physical claim holds; also our provisioner
 PROVISIONED_LABEL: Final = "kubeocean.io/provisioned"  # value "true": a physical claim that holds data of its own
+BOUND_BY_ANNOTATION: Final = "kubeocean.io/volume-uid"  # on a physical claim: the volume it was shown; see domain.volumemap
 SELECTED_NODE_ANNOTATION: Final = "kubeocean.io/selected-node"  # on that claim: the physical node we asked for
 USED_BY_PV_LABEL: Final = "kubeocean.io/used-by-pv"  # value "true": a Secret that the driver of a physical volume reads
 VIRTUAL_CLAIM_NAMESPACE_ANNOTATION: Final = "kubeocean.io/virtual-claim-namespace"  # these three on a physical volume

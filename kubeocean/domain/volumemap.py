@@ -139,6 +139,21 @@ def diff_volume(live: Json, forged: Json, twin: Json) -> Json | None:
     return {"metadata": {"uid": uid_of(live), "resourceVersion": resource_version_of(live)}, "spec": spec}
 
 
+def build_reminder(twin: Json, volume: Json) -> Json | None:
+    """Return the merge patch that has the volume controller look at a physical claim again; None when it has no need.
+
+    A claim that names its volume before there is one is looked at again only by the controller's resync, every 15 s
+    (pv_controller.go, syncUnboundClaim and syncVolume). Any change of the claim is looked at at once; so once it knows the
+    volume, which the phase shows, the claim is told whose it is. Told once for each volume.
+    """
+    known = bool((volume.get("status") or {}).get("phase"))
+    told = annotations_of(twin).get(names.BOUND_BY_ANNOTATION) == uid_of(volume)
+    if not known or told or (twin.get("status") or {}).get("phase") == "Bound":
+        return None
+    note = {names.BOUND_BY_ANNOTATION: uid_of(volume)}
+    return {"metadata": {"uid": uid_of(twin), "resourceVersion": resource_version_of(twin), "annotations": note}}
+
+
 def virtual_claim_of(obj: Json) -> ObjectKey:
     """Return which virtual claim a physical claim or volume of ours stands for; its parts are "" when nobody knows."""
     where = (names.VIRTUAL_NAMESPACE_ANNOTATION, names.VIRTUAL_NAME_ANNOTATION)

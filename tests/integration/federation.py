@@ -25,8 +25,8 @@ from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import Conflict, NotFound
-from kubeocean.kube.meta import Json, name_of, namespace_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from kubeocean.kube.meta import Json, annotations_of, name_of, namespace_of, uid_of
+from kubeocean.kube.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
 from kubeocean.sandbox.nodes import NodeTemplate, build_node, is_ready
 from kubeocean.sandbox.sandbox import Sandbox
 from kubeocean.sandbox.state import ClusterHandle
@@ -212,8 +212,26 @@ class Federation:
             assert not others, f"not running: {others}"
             return pods
 
-        pods: list[Json] = await eventually(all_running, within=within, what=f"Pods {', '.join(names)} run")
+        try:
+            pods: list[Json] = await eventually(all_running, within=within, what=f"Pods {', '.join(names)} run")
+        except AssertionError as error:
+            stories = [await self._story(pod) for pod in (await self.virtual.list(PODS, namespace)).items]
+            raise AssertionError("\n".join([str(error), *map(str, stories)])) from None
         return pods
+
+    async def _story(self, vpod: Json) -> Json:
+        """Return what may tell why a virtual Pod does not run: what it says, what its twin says, and its Events."""
+        selector = f"involvedObject.name={name_of(vpod)}"
+        twins = [
+            (twin["spec"].get("nodeName"), twin.get("status")) for cluster in self.physical
+            for twin in (await cluster.list(PODS)).items
+            if annotations_of(twin).get("kubeocean.io/virtual-pod-uid") == uid_of(vpod)
+        ]
+        events = (await self.virtual.list(EVENTS, namespace_of(vpod), field_selector=selector)).items
+        return {
+            "name": name_of(vpod), "node": vpod["spec"].get("nodeName"), "status": vpod.get("status"), "twins": twins,
+            "events": [f"{event['reason']}: {event['message']}" for event in events],
+        }
 
     # --- undoing -----------------------------------------------------------------------------------------------------
     async def unbind(self, lender: Lender, *, within: float = 45) -> None:

@@ -43,7 +43,7 @@ from kubeocean.domain.provisioning import (
 )
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.volumeaffinity import read_node_names
-from kubeocean.domain.volumemap import ForgedVolume, VolumeContext, diff_volume, map_volume
+from kubeocean.domain.volumemap import ForgedVolume, VolumeContext, build_reminder, diff_volume, map_volume
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, KubeError, NotFound
 from kubeocean.kube.freshness import Freshness, Watermark
@@ -134,6 +134,9 @@ class ClaimSteps:
         if is_deleting(twin):
             return Outcome(_terminating(facts))
         if (twin_volume := await self._keep_volume(facts, forged, twin)) is not None:
+            if patch := build_reminder(twin, twin_volume):
+                await self._patch_twin(facts, patch)
+                return Outcome()
             await self._grow(facts, volume, max(capacity(twin_volume), reached(twin)))
         await self._pass_sizes(facts, claim, twin)
         return Outcome()
@@ -257,9 +260,12 @@ class ClaimSteps:
             )
             self._freshness.expect(facts.key, self._virtual.claims, written)
         if patch := diff_request(claim, twin):
-            place = facts.twin_key
-            written = await self._physical.calls.patch(PERSISTENTVOLUMECLAIMS, place.name, place.namespace, patch)
-            self._freshness.expect(facts.key, self._storage.claims, written)
+            await self._patch_twin(facts, patch)
+
+    async def _patch_twin(self, facts: ClaimFacts, patch: Json) -> None:
+        place = facts.twin_key
+        written = await self._physical.calls.patch(PERSISTENTVOLUMECLAIMS, place.name, place.namespace, patch)
+        self._freshness.expect(facts.key, self._storage.claims, written)
 
     # --- the end -------------------------------------------------------------------------------------------------------
     async def _remove(self, facts: ClaimFacts, why: str) -> None:

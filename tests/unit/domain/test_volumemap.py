@@ -15,6 +15,7 @@ from kubeocean.domain.volumeaffinity import map_affinity_up, read_node_names
 from kubeocean.domain.volumemap import (
     ForgedVolume,
     VolumeContext,
+    build_reminder,
     diff_volume,
     map_volume,
     virtual_claim_of,
@@ -94,6 +95,23 @@ def test_a_physical_volume_is_kept_as_it_was_meant(change: Json, patched: Json |
     patch = diff_volume(live, result.volume, {"metadata": {"uid": "twin-uid"}})
     assert (patch or {}).get("spec") == patched
     assert patch is None or patch["metadata"] == {"uid": "pv", "resourceVersion": "7"}
+
+
+@pytest.mark.parametrize(("claim_phase", "volume_phase", "told", "reminded"), [
+    ("Pending", "Bound", "", True),
+    ("Pending", "Available", "of another volume", True),
+    ("Pending", "Bound", "v-1", False),
+    ("Pending", "", "", False),
+    ("Bound", "Bound", "", False),
+])
+def test_a_claim_is_reminded_once_of_a_volume_that_came_after_it(
+    claim_phase: str, volume_phase: str, told: str, reminded: bool
+) -> None:
+    note = {"kubeocean.io/volume-uid": told} if told else {}
+    twin = {"metadata": {"uid": "c-1", "resourceVersion": "7", "annotations": note}, "status": {"phase": claim_phase}}
+    patch = build_reminder(twin, {"metadata": {"uid": "v-1"}, "status": {"phase": volume_phase}})
+    expected = {"uid": "c-1", "resourceVersion": "7", "annotations": {"kubeocean.io/volume-uid": "v-1"}}
+    assert patch == ({"metadata": expected} if reminded else None)
 
 
 def test_a_volume_is_reserved_anew_for_a_claim_that_was_made_anew() -> None:
