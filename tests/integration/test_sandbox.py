@@ -348,7 +348,8 @@ async def test_a_start_that_takes_too_long_says_what_it_waited_for(assets: Asset
 
 
 def kubeocean(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background jobs inherit it ignored
+    # A background job of a shell inherits SIGINT ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     program = f"{heed}; from kubeocean.cli.sandbox import app; app()"
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program, *arguments], cwd=HOME, env={**os.environ, **environment},

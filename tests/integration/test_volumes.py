@@ -57,10 +57,21 @@ class Storage:
         found: tuple[Json, Json] = await eventually(both, within=30, what=f"{name} is bound on both sides")
         return found
 
-    async def known(self, *volumes: str) -> bool:
-        phases = {name: (await self.virtual.get(PERSISTENTVOLUMES, name))["status"].get("phase") for name in volumes}
-        assert all(phases.values()), phases
-        return True
+    async def offer(self, sources: Json, tag: str) -> None:
+        """Create a volume for each source, and the claims that name them."""
+        volumes = {name: f"{name}-{tag}" for name in sources}
+        for name, source in sources.items():
+            await self.federation.create(PERSISTENTVOLUMES, build_volume(volumes[name], name, self.namespace, **source))
+
+        async def known() -> bool:
+            phases = [(await self.virtual.get(PERSISTENTVOLUMES, name))["status"].get("phase") for name in volumes.values()]
+            assert all(phases), phases
+            return True
+
+        # The volume controller binds at once only what it knows; else it looks again after 15 s.
+        await eventually(known, what="the volumes are known")
+        for name, volume in volumes.items():
+            await self.virtual.create(PERSISTENTVOLUMECLAIMS, build_claim(name, self.namespace, volumeName=volume))
 
     async def events(self, name: str) -> list[str]:
         found = (await self.virtual.list(EVENTS, self.namespace, field_selector=f"involvedObject.name={name}")).items
@@ -114,12 +125,7 @@ async def test_bound_volumes_are_carried_with_their_secrets_and_go_with_their_cl
     blocker = await physical.create(PERSISTENTVOLUMECLAIMS, blocker)
     await virtual.create(PODS, build_pod("late", namespace, lender, **mounting("late"), nodeName=lender.vnode()))
     await storage.waits("late", "MandatoryPersistentVolumeClaimNotFound")
-    for name, source in sources.items():
-        await federation.create(PERSISTENTVOLUMES, build_volume(f"{name}-{tag}", name, namespace, **source))
-    # The volume controller binds at once only what it knows; else it looks again after 15 s.
-    await eventually(lambda: storage.known(*(f"{name}-{tag}" for name in sources)), what="the volumes are known")
-    for name in sources:
-        await virtual.create(PERSISTENTVOLUMECLAIMS, build_claim(name, namespace, volumeName=f"{name}-{tag}"))
+    await storage.offer(sources, tag)
     for name in ("disk", "net", "taken"):
         await virtual.create(PODS, build_pod(name, namespace, lender, **mounting(name)))
     await federation.running(namespace, "disk", "net", "late")
