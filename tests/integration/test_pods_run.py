@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, namespace_of, uid_of
-from kubeocean.kube.resources import DEPLOYMENTS, NAMESPACES, PODS, PRIORITYCLASSES
+from kubeocean.kube.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, PRIORITYCLASSES
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import (
     Federation,
@@ -179,3 +179,26 @@ async def test_the_same_name_in_two_namespaces_is_two_pods(
     assert annotations_of(twin)["kubeocean.io/virtual-pod-uid"] == uid_of(one)
     assert annotations_of(other_twin)["kubeocean.io/virtual-pod-uid"] == uid_of(two)
     assert name_of(twin) != name_of(other_twin)
+
+
+async def test_what_the_physical_scheduler_has_against_a_pod_is_told_until_it_gives_way(
+    federation: Federation, namespace: str, manager: Program
+) -> None:
+    lender = await federation.lend()
+    physical, (node,) = federation.physical[0], lender.pool.nodes
+    keep_out: Json = {"key": "lender.example/maintenance", "effect": "NoSchedule"}
+    await physical.patch(NODES, node, "", {"spec": {"taints": [keep_out]}})
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender, nodeName=lender.vnode()))
+
+    async def told() -> Json:
+        pod = await federation.virtual.get(PODS, "web", namespace)
+        said = condition(pod, "PhysicalPodScheduled")
+        assert (said.get("status"), said.get("reason")) == ("False", "Unschedulable"), pod["status"]
+        assert "untolerated taint" in said["message"], said
+        return pod
+
+    pod = await eventually(told, within=20, what="the scheduler's words")
+    assert pod["status"]["phase"] == "Pending"
+    await physical.patch(NODES, node, "", {"spec": {"taints": None}})
+    (pod,) = await federation.running(namespace, "web")
+    assert condition(pod, "PhysicalPodScheduled") == {}, "what was in the way is in the way no more"
