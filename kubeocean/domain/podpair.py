@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
 
@@ -139,8 +139,16 @@ class Refuse:
     message: str
 
 
-Decision = Nothing | CreateTwin | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing yet: look again in `seconds`."""
 
+    seconds: float
+
+
+Decision = Nothing | Later | CreateTwin | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
+
+PATIENCE: Final = timedelta(seconds=5)  # after the end of a predecessor's grace, before its successor says that it waits
 FORCED_GRACE: Final = 1  # seconds; 0 would remove the twin from the API while its containers still run
 
 
@@ -186,7 +194,22 @@ def _predecessor(facts: PodFacts) -> Decision | None:
     vpod, _ = _pair(facts)
     if facts.ppod is None or not is_ours(facts.ppod, facts.owner) or is_twin_of(facts.ppod, vpod, facts.owner):
         return None
-    return _orphan(facts, facts.ppod, FORCED_GRACE, "it belongs to a predecessor of the virtual Pod of that name")
+    orphan = _orphan(facts, facts.ppod, FORCED_GRACE, "it belongs to a predecessor of the virtual Pod of that name")
+    if not isinstance(orphan, Nothing):
+        return orphan
+    return None if is_deleting(vpod) else _wait_for(facts.ppod, facts.now)
+
+
+def _wait_for(predecessor: Json, now: datetime) -> Decision:
+    # A node that is cut off ends nothing; whoever waits for the name is told, but not of the moment that is usual.
+    overdue = now - parse_time(predecessor["metadata"]["deletionTimestamp"])
+    if overdue < PATIENCE:
+        return Later((PATIENCE - overdue).total_seconds())
+    node = predecessor["spec"].get("nodeName") or "no node"
+    return Refuse("PredecessorTerminating", (
+        f"physical Pod {namespace_of(predecessor)}/{name_of(predecessor)}, of an earlier Pod of this name, has not ended on "
+        f"{node}; this Pod starts once it is gone"
+    ))
 
 
 def _orphan(facts: PodFacts, ppod: Json, grace: int | None, why: str) -> Decision:
@@ -204,7 +227,7 @@ def _deletion(facts: PodFacts) -> Decision | None:
         return None
     if twin is not None:
         return _end_twin(facts, vpod, twin)
-    if _granted(vpod) == 0 and finalizers_of(vpod):
+    if _granted(vpod) == 0 and finalizers_of(vpod) and _has_ended(vpod):
         return Nothing()  # released already, and kept by somebody; he who takes the last finalizer off removes it
     release = Release(uid_of(vpod))
     if not recorded_twin(vpod) and check_eligible(vpod, running_daemonsets=facts.running_daemonsets):
@@ -231,7 +254,7 @@ def _twin_is_there(facts: PodFacts) -> Decision | None:
 
 def _finished(facts: PodFacts) -> Decision | None:
     vpod, _ = _pair(facts)
-    return Nothing() if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES else None
+    return Nothing() if _has_ended(vpod) else None
 
 
 def _lost(facts: PodFacts) -> Decision | None:
@@ -265,6 +288,10 @@ def _pair(facts: PodFacts) -> tuple[Json, Json | None]:
     vpod, ppod = facts.vpod, facts.ppod
     assert vpod is not None, "the first question answers for a missing virtual Pod"
     return vpod, ppod if ppod is not None and is_twin_of(ppod, vpod, facts.owner) else None
+
+
+def _has_ended(vpod: Json) -> bool:
+    return (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES
 
 
 def _granted(pod: Json) -> int:

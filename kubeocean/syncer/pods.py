@@ -47,14 +47,13 @@ from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.pushing import TwinPusher
-from kubeocean.syncer.topdown.refusals import Refusals
+from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
 from kubeocean.syncer.topdown.sources import build_dependencies
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
 
 FIRST_STATUS_WITHIN = timedelta(seconds=5)  # a twin that says nothing yet: how long its mapping may wait for its status
 CLAIMED_AGAIN = 5.0  # seconds between looks at a twin whose virtual node is missing
-TOLD_AFTER = 3  # refusals in a row of a kind that mostly passes by itself
 GONE_SOON = 0.2  # seconds until a cache that lags behind a live read is asked again
 
 log = structlog.get_logger(__name__)
@@ -136,6 +135,8 @@ class PodController:
         decision = podpair.decide_pod(facts)
         if await self._out_of_sight(key, facts, decision):
             return Result()
+        if isinstance(decision, podpair.Later):
+            return Result(decision.seconds)
         return await self._take_step(key, facts.vpod, facts.ppod, decision)
 
     async def _take_step(self, key: ObjectKey, vpod: Json | None, ppod: Json | None, decision: podpair.Decision) -> Result:

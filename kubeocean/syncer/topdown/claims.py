@@ -26,7 +26,7 @@ from kubeocean.domain.marks import finalizer_of
 from kubeocean.domain.podrefs import Reference
 from kubeocean.domain.provisioning import WAITS_FOR_CONSUMER, class_of
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound
+from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound, ServerError, TooManyRequests
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, key_of, namespace_of, uid_of
 from kubeocean.kube.store import Entry
@@ -36,6 +36,7 @@ from kubeocean.syncer.topdown.claimsleaving import ClaimsLeaving
 from kubeocean.syncer.topdown.claimsteps import ClaimSteps, NameTaken, Outcome
 from kubeocean.syncer.topdown.dependencies import Blocked, pods_in_need, waiting_pods
 from kubeocean.syncer.topdown.objects import ObjectSource
+from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
 from kubeocean.syncer.topdown.volumesecrets import VolumeSecrets
 
 KIND = "PersistentVolumeClaim"
@@ -60,6 +61,7 @@ class ClaimSource:
         self._open = False
         self._early: set[ObjectKey] = set()  # Pods that asked before the caches were full
         self._answers: dict[ObjectKey, Blocked | None] = {}
+        self._refusals = Refusals()
 
     # --- the gate ----------------------------------------------------------------------------------------------------
     def check(self, reference: Reference, vpod: Json) -> Blocked | None:
@@ -214,7 +216,13 @@ class ClaimSource:
             outcome = Outcome(Blocked(taken.reason, str(taken)), TAKEN_AGAIN)
         except (Forbidden, Invalid, BadRequest, NotFound) as error:
             self._tell(facts, Blocked("PhysicalClaimRefused", f"{KIND} {key}: {error}"))
-            raise
+            return Result(self._refusals.add(key))
+        except (ServerError, TooManyRequests) as error:
+            again = self._refusals.add(key)
+            if self._refusals.times(key) >= TOLD_AFTER:
+                self._tell(facts, Blocked("PhysicalClaimRefused", f"{KIND} {key}: {error}"))
+            return Result(again)
+        self._refusals.forget(key)
         self._tell(facts, None if is_usable(facts) and not outcome.blocked else outcome.blocked or Blocked())
         return Result(outcome.again if outcome.again is not None else self._advice.give(facts))
 

@@ -15,9 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import BY_REFERENCE
+from kubeocean.domain.eligibility import check_eligible
+from kubeocean.domain.podmap import check_pod
 from kubeocean.domain.podrefs import Reference, references_of, references_of_container
 from kubeocean.kube.meta import Json, ObjectKey, namespace_of
+from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 
 
@@ -114,10 +118,28 @@ def reference_index(reference: Reference, vpod: Json) -> str:
 
 
 def pods_in_need(pairing: Pairing, kind: str, key: ObjectKey) -> Iterator[ObjectKey]:
-    """Yield the unfinished virtual Pods on this binding's nodes that name an object: empty = it is not in use."""
+    """Yield the virtual Pods that run or may run on this binding's nodes and name an object: empty = it is not in use."""
     for entry in pairing.virtual.pods.store.by_index(BY_REFERENCE, f"{kind}/{key.namespace}/{key.name}"):
-        if not entry.summary.finished and pairing.physical_node_of(entry.summary.node):
+        if may_run(pairing, entry):
             yield entry.key
+
+
+def may_run(pairing: Pairing, entry: Entry[VirtualPod]) -> bool:
+    """Tell whether a virtual Pod has a twin here that may still need something, or may get one.
+
+    A Pod that is refused needs nothing: what it names is not to leave the virtual cluster. One that has a twin needs all of
+    it, even while our cache has lost its node.
+    """
+    if entry.summary.finished:
+        return False
+    twin = pairing.twin_of(entry.key)
+    if twin is not None and twin.summary.ours and twin.summary.virtual_uid == entry.uid:
+        return True
+    if not pairing.physical_node_of(entry.summary.node):
+        return False
+    vpod, spec = entry.object(), pairing.spec
+    refused = check_eligible(vpod, running_daemonsets=spec.running_daemonset_by_default)
+    return not (refused or check_pod(vpod, allow_privileged=spec.allow_privileged))
 
 
 def waiting_pods(pairing: Pairing, kind: str, key: ObjectKey) -> Iterable[ObjectKey]:

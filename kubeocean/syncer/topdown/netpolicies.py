@@ -26,14 +26,15 @@ from kubeocean.domain.mirrors import decide_copy, origin_uid_of
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import Labels, map_policy, needs_namespaces, policy_content, selects
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid
+from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid, ServerError, TooManyRequests
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, namespace_of
 from kubeocean.kube.resources import NETWORKPOLICIES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
 from kubeocean.syncer.topdown.copies import Copies, NameTaken, remove_all
-from kubeocean.syncer.topdown.dependencies import Blocked
+from kubeocean.syncer.topdown.dependencies import Blocked, may_run
+from kubeocean.syncer.topdown.refusals import may_pass
 
 NOT_ENFORCED = "NetworkPolicyNotEnforced"
 KEPT = 60.0  # seconds that copies outlast the last Pod of their namespace
@@ -41,7 +42,7 @@ REFUSED_RETRY = 30.0  # seconds between attempts at what the physical cluster re
 GUARDS_STILL = 10.0  # seconds between looks at twins that a copy nobody else needs still guards
 NOT_READ_YET = 0.2  # seconds between looks at a cache that is being filled
 POLL = 0.5  # seconds between looks while all is taken back
-_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest)  # what waiting does not mend
+_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest, ServerError, TooManyRequests)  # what waiting may not mend
 
 log = structlog.get_logger(__name__)
 
@@ -117,7 +118,7 @@ class NetworkPolicyMirror:
     def _pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         if old and new and (old.summary.node, old.summary.finished) == (new.summary.node, new.summary.finished):
             return
-        if new and new.summary.node and not new.summary.finished and self.pairing.physical_node_of(new.summary.node):
+        if new and new.summary.node and may_run(self.pairing, new):
             self._add_pod(new.key)
         elif entry := new or old:
             self._drop_pod(entry.key)
@@ -176,6 +177,8 @@ class NetworkPolicyMirror:
                 return await self._take_away(key, gone=entry is None)
             return await self._carry(key, policy, used_for)
         except _REFUSED as refused:
+            if may_pass(refused, self.controller.queue.failures(key)):
+                raise
             if policy:
                 self._refuse(key, policy, refused)
             return Result(REFUSED_RETRY)
@@ -244,7 +247,7 @@ class NetworkPolicyMirror:
             self._changed_state(key)
 
     def _refuse(self, key: ObjectKey, policy: Json, refused: NameTaken | ApiError) -> None:
-        remedy = "" if isinstance(refused, NameTaken) else "; the lender can grant it with `kubeocean rbac`"
+        remedy = "; the lender can grant it with `kubeocean rbac`" if isinstance(refused, Forbidden) else ""
         why = f"ClusterBinding {self.pairing.binding_name}: {refused}{remedy}"
         if self._refused.get(key) != why:
             self._refused[key] = why

@@ -25,7 +25,7 @@ from kubeocean.domain.depmap import CopyHead, copy_key, digest_in, digest_of, sa
 from kubeocean.domain.marks import build_mark_patch, marked_selector
 from kubeocean.domain.naming import physical_name
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound
+from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound, ServerError, TooManyRequests
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, resource_version_of, revision
 from kubeocean.kube.resources import Resource
@@ -34,6 +34,7 @@ from kubeocean.syncer.topdown.dependencies import Blocked, pods_in_need
 from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.missing import MissingWatch
 from kubeocean.syncer.topdown.objectcopier import Copier, NameTaken
+from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
 
 GRACE = 60.0  # seconds a copy stays when nobody needs it
 NEARLY = 0.01  # seconds: the queue brings a key back a little early
@@ -80,6 +81,7 @@ class ObjectKeeper:
         )
         self._copier = Copier(pairing, resource, self.controller.freshness, self.marked, self.copies)
         self._mount = MountMender(pairing)
+        self._refusals = Refusals()
         self.demands: list[Demand] = []
         self.ready: set[ObjectKey] = set()
         self.carried: dict[ObjectKey, tuple[str, str]] = {}  # digest of what was meant, and of what was stored for it
@@ -111,11 +113,8 @@ class ObjectKeeper:
         return await self._provide(key)
 
     def _in_use(self, key: ObjectKey) -> bool:
-        # A DaemonSet of the system may have a Pod on our nodes; it never runs there.
-        by_pods = key.namespace not in names.EXCLUDED_NAMESPACES and next(
-            pods_in_need(self._pairing, self._resource.kind, key), None
-        )
-        return bool(by_pods) or any(demand.needs(key) for demand in self.demands)
+        by_pods = next(pods_in_need(self._pairing, self._resource.kind, key), None)
+        return by_pods is not None or any(demand.needs(key) for demand in self.demands)
 
     def _labels(self, key: ObjectKey) -> dict[str, str]:
         return dict(chain.from_iterable(demand.labels.items() for demand in self.demands if demand.needs(key)))
@@ -155,7 +154,12 @@ class ObjectKeeper:
             self._tell(key, live, Blocked("DependencyRefused", f"{self._resource.kind} {key} cannot be copied: {error}"))
             if isinstance(error, Forbidden | NotFound):
                 await self._mount.mend()
-            raise
+            return Result(self._refusals.add(key))
+        except (ServerError, TooManyRequests) as error:
+            again = self._refusals.add(key)
+            if self._refusals.times(key) >= TOLD_AFTER:
+                self._tell(key, live, Blocked("DependencyRefused", f"{self._resource.kind} {key} cannot be copied: {error}"))
+            return Result(again)
         if stored is not None:
             self.carried[key] = (digest_of(live), digest_of(stored))
             if not self._is_old_news(key, live):
@@ -168,6 +172,7 @@ class ObjectKeeper:
         return seen is not None and seen.revision > revision(resource_version_of(live)) and seen.summary != digest_of(live)
 
     def _arrived(self, key: ObjectKey) -> None:
+        self._refusals.forget(key)
         self.missing.forget(key)
         self.absent.discard(key)
         self.trouble.pop(key, None)
@@ -223,6 +228,7 @@ class ObjectKeeper:
 
     def _forget(self, key: ObjectKey) -> None:
         """Shut the gate, and forget what was known of a key that nobody needs."""
+        self._refusals.forget(key)
         self.ready.discard(key)
         self.absent.discard(key)
         self.carried.pop(key, None)

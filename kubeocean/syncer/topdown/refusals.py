@@ -1,4 +1,4 @@
-"""How soon a twin that the physical cluster refused is tried again.
+"""How soon something that a cluster refused, a twin or what it needs, is tried again.
 
 A refusal (quota, admission, a limit) is an answer, not a failure: it stands until somebody over there changes something, which
 nobody tells us. So we ask again, at most 30 s apart: whoever frees a quota expects his Pod to start soon, not after the five
@@ -12,10 +12,17 @@ from __future__ import annotations
 import asyncio
 
 from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.errors import ServerError, TooManyRequests
 from kubeocean.kube.meta import ObjectKey
 
 BACKOFF = Backoff(base=1.0, cap=30.0)
 ATTEMPTS = 20.0  # per second, of all refused Pods of one binding together
+TOLD_AFTER = 3  # refusals in a row of a kind that mostly passes by itself (5xx, 429), before anybody is told
+
+
+def may_pass(error: Exception, failures: int) -> bool:
+    """Tell whether an error that followed `failures` others in a row is nothing to bother anybody with yet."""
+    return isinstance(error, ServerError | TooManyRequests) and failures < TOLD_AFTER - 1
 
 
 class Refusals:

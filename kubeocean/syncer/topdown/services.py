@@ -39,7 +39,7 @@ from kubeocean.domain.servicemap import (
     trim_slice,
 )
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid
+from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid, ServerError, TooManyRequests
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, key_of, name_of
 from kubeocean.kube.resources import ENDPOINTSLICES, SERVICES
@@ -48,13 +48,14 @@ from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
 from kubeocean.syncer.topdown.copies import Copies, NameTaken, remove_all
 from kubeocean.syncer.topdown.dependencies import Blocked
+from kubeocean.syncer.topdown.refusals import may_pass
 
 PATIENCE = 10.0  # seconds that a Pod waits for Services on their way
 REFUSED_RETRY = 30.0  # seconds between attempts at what the physical cluster refuses
 NOT_READ_YET = 0.2  # seconds between looks at a cache that is being filled
 POLL = 0.5  # seconds between looks while all is taken back
 _BY_SERVICE = "service"
-_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest)  # what waiting does not mend
+_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest, ServerError, TooManyRequests)  # what waiting may not mend
 
 log = structlog.get_logger(__name__)
 
@@ -219,6 +220,8 @@ class ServiceMirror:
             await self._bring_service(key, original)
             await self._bring_slices(key, original)
         except _REFUSED as refused:
+            if may_pass(refused, self.controller.queue.failures(key)):
+                raise
             self._say(key, original, refused)
             return Result(REFUSED_RETRY)
         if original is None or key in self.pairing.mirrored_services or is_headless(original):

@@ -18,6 +18,7 @@ from kubeocean.domain.podpair import (
     CreateTwin,
     Decision,
     DeleteTwin,
+    Later,
     MarkLost,
     Mirror,
     Nothing,
@@ -94,7 +95,17 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
     "also when the Pod itself is being deleted": (
         facts(vpod(deleting=30), twin(of="v-0")), orphan(PREDECESSOR, virtual_uid="v-0"),
     ),
-    "and is waited for while it goes": (facts(vpod(), twin(of="v-0", deleting=1)), Nothing()),
+    "and is waited for while it goes": (facts(vpod(), twin(of="v-0", deleting=1)), Later(6)),
+    "which is told when it does not go": (
+        facts(vpod(), twin(of="v-0", deleting=1, left=-5)),
+        Refuse("PredecessorTerminating", (
+            "physical Pod lent/web-0-x, of an earlier Pod of this name, has not ended on no node; "
+            "this Pod starts once it is gone"
+        )),
+    ),
+    "a Pod that is deleted meanwhile does not wait for it": (
+        facts(vpod(deleting=30), twin(of="v-0", deleting=1)), ConfirmGone("", Release("v-1")),
+    ),
     "a twin without annotations is claimed by nobody": (
         facts(vpod(), twin(of=None)), orphan(PREDECESSOR, virtual_uid=""),
     ),
@@ -159,7 +170,11 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
         facts(vpod(deleting=30, phase="Succeeded", recorded="p-1")), ConfirmGone("p-1", Release("v-1")),
     ),
     "a released Pod that a finalizer keeps is left alone": (
-        facts(vpod(deleting=0, recorded="p-1", finalizers=["batch.kubernetes.io/job-tracking"])), Nothing(),
+        facts(vpod(deleting=0, recorded="p-1", phase="Failed", finalizers=["batch.kubernetes.io/job-tracking"])), Nothing(),
+    ),
+    "but not before it says how it ended: somebody waits for that": (
+        facts(vpod(deleting=0, recorded="p-1", finalizers=["batch.kubernetes.io/job-tracking"])),
+        ConfirmGone("p-1", Release("v-1")),
     ),
     "one that nothing keeps is released again: whoever released it died before the server was done": (
         facts(vpod(deleting=0, recorded="p-1")), ConfirmGone("p-1", Release("v-1")),

@@ -12,7 +12,7 @@ from kubeocean.clusters.storage import VirtualStorage
 from kubeocean.domain.claimpair import is_usable
 from kubeocean.domain.naming import persistent_volume_name, physical_name
 from kubeocean.domain.podrefs import Reference
-from kubeocean.kube.errors import Unreachable
+from kubeocean.kube.errors import Forbidden, Unreachable
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
 from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import (
@@ -69,8 +69,8 @@ class Case:
         self.full = False  # the physical provisioner finds room on no node
 
     # --- what others do ----------------------------------------------------------------------------------------------
-    def pod(self) -> None:
-        self.world.pod("web", volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
+    def pod(self, **spec: Any) -> None:
+        self.world.pod("web", **spec, volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
 
     def claim(self, **spec: Any) -> None:
         self.world.virtual_server.put(PERSISTENTVOLUMECLAIMS, {
@@ -226,6 +226,39 @@ async def test_a_claim_nobody_uses_is_left_alone() -> None:
         await asyncio.sleep(SETTLED)
     assert case.twin() is None
     assert case.marked() == []
+
+
+async def test_the_claim_of_a_pod_that_is_refused_is_left_alone_too() -> None:
+    case = Case()
+    case.carried()
+    case.pod(hostNetwork=True)
+    for _ in range(2):  # the second one finds all of it in its caches
+        async with case.process():
+            await asyncio.sleep(SETTLED)
+            case.claim(**case.world.virtual_server.find(PERSISTENTVOLUMECLAIMS, "data", "ns")["spec"])
+            await asyncio.sleep(SETTLED)
+    assert case.twin() is None
+    assert (case.ours(PERSISTENTVOLUMES), case.ours(SECRETS), case.marked()) == ([], [], [])
+
+
+async def test_what_the_lender_refuses_for_a_while_is_tried_again_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case()
+    case.carried()
+    case.pod()
+    full, create = True, case.world.physical_server.create
+
+    async def refuse(resource: Any, *given: Any, **named: Any) -> Json:
+        if full and resource == PERSISTENTVOLUMECLAIMS:
+            raise Forbidden("exceeded quota", cluster="lender", status=403)
+        return await create(resource, *given, **named)
+
+    monkeypatch.setattr(case.world.physical_server, "create", refuse)
+    async with case.process():
+        await asyncio.sleep(600)
+        assert case.twin() is None
+        full = False
+        await asyncio.sleep(35)
+        assert served(case)
 
 
 async def test_a_deleted_claim_waits_for_its_pod_and_then_takes_everything_along() -> None:

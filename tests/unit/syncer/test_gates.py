@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from kubeocean.domain.naming import physical_name
-from kubeocean.kube.errors import Forbidden
+from kubeocean.kube.errors import Forbidden, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey
@@ -188,6 +188,31 @@ async def test_a_policy_that_is_refused_holds_the_pods_it_selects_and_lets_them_
         await asyncio.sleep(40)
         assert case.is_ready()
         assert len(case.woken) == 2
+
+
+async def test_a_policy_that_no_answer_of_the_server_lets_through_is_told_after_the_third(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+
+    async def fail(*_: Any, **__: Any) -> Json:
+        raise ServerError("failed calling webhook", cluster="lender", status=500)
+
+    monkeypatch.setattr(case.world.physical_server, "create", fail)
+    async with case.working():
+        case.policies.check(POD)
+        await asyncio.sleep(0.5)
+        assert case.world.reasons("NetworkPolicy") == []
+        await asyncio.sleep(60)
+        assert case.world.reasons("NetworkPolicy") == ["NetworkPolicyNotEnforced"]
+
+
+async def test_the_policies_of_a_namespace_whose_pods_are_all_refused_stay_where_they_are(case: Case) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        case.world.pod("one", hostNetwork=True)
+        await asyncio.sleep(10)
+        assert case.copy(NETWORKPOLICIES) is None
 
 
 async def test_copies_outlast_the_last_pod_by_a_minute_but_never_leave_a_twin_alone(case: Case) -> None:

@@ -12,6 +12,7 @@ from kubeocean.api import names
 from kubeocean.domain.depmap import copy_key
 from kubeocean.domain.marks import is_marked
 from kubeocean.kube.client import Client
+from kubeocean.kube.errors import ApiError, Forbidden, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of
 from kubeocean.kube.patch import apply_merge
@@ -344,6 +345,38 @@ async def test_a_pod_that_is_refused_has_nothing_carried(case: Case) -> None:
     async with case.serving():
         assert case.told("web")
         assert not case.about("configmaps")
+
+
+TROUBLES: dict[str, tuple[ApiError, int]] = {
+    "a quota": (Forbidden("exceeded quota", cluster="lender", status=403), 1),
+    "a webhook that is down": (ServerError("failed calling webhook", cluster="lender", status=500), 3),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_what_keeps_a_copy_away_is_told_and_tried_again_within_half_a_minute(
+    trouble: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (error, told_at), attempts, create = TROUBLES[trouble], 0, case.physical.create
+    lasts = True
+
+    async def refuse(resource: Resource, *given: Any, **named: Any) -> Json:
+        nonlocal attempts
+        if resource == CONFIGMAPS and lasts:
+            attempts += 1
+            assert bool(case.told("web")) == (attempts > told_at)
+            raise error
+        return await create(resource, *given, **named)
+
+    monkeypatch.setattr(case.physical, "create", refuse)
+    case.config()
+    case.pod("web")
+    async with case.serving():
+        await asyncio.sleep(600)
+        assert case.told("web") == "DependencyRefused"
+        lasts = False
+        await asyncio.sleep(35)
+        assert case.has_twin("web")
 
 
 async def test_a_pod_within_the_grace_keeps_the_copy(case: Case) -> None:
