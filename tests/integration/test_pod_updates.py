@@ -194,25 +194,45 @@ async def test_what_the_physical_cluster_refuses_is_told_in_its_words_and_heals_
         await discard(federation.physical[0], LIMITRANGES, "strict", lender.mount_namespace)
 
 
-KEYS = tuple(f"example.com/{number}" for number in range(6))
+CONTESTED = tuple(f"example.com/{number}" for number in range(6))
+USERS = tuple(f"example.com/user-{number}" for number in range(3))  # nobody else writes these
+KEYS = CONTESTED + USERS
 
 
 class Writer:
-    """Somebody who edits labels and annotations of one Pod, as fast as the server takes it; `word` is what he set last."""
+    """Somebody who edits one Pod, as fast as the server takes it; `word` and `image` are what he set last.
 
-    def __init__(self, client: Client, pod: tuple[str, str], prefix: str, *, removes: bool) -> None:
-        self._client, self._pod, self._prefix, self._removes = client, pod, prefix, removes
+    He writes labels and annotations; keys in `removes` he also takes off, and with `images` he changes the image, too.
+    """
+
+    def __init__(
+        self, client: Client, pod: tuple[str, str], keys: tuple[str, ...], removes: tuple[str, ...], *, images: bool = False
+    ) -> None:
+        self._client, self._pod, self._keys, self._removes, self._images = client, pod, keys, removes, images
         self.word: dict[tuple[str, str], str | None] = {}
+        self.image = ""
 
     async def write(self, times: int, seed: int) -> None:
         dice = random.Random(seed)
         for number in range(times):
-            kind, key = dice.choice(("labels", "annotations")), dice.choice(KEYS)
-            value = None if self._removes and dice.random() < 0.2 else f"{self._prefix}-{number}"
+            kind, key = dice.choice(("labels", "annotations")), dice.choice(self._keys)
+            value = None if key in self._removes and dice.random() < 0.3 else f"{self._client.cluster}-{number}"
             with suppress(Conflict):
                 await edit(self._client, self._pod, {"metadata": {kind: {key: value}}})
                 self.word[kind, key] = value
+                if self._images and number % 4 == 0:
+                    image = f"busybox:{number}"
+                    await edit(self._client, self._pod, {"spec": {"containers": [{"name": "main", "image": image}]}})
+                    self.image = image
             await asyncio.sleep(dice.random() * 0.03)
+
+
+async def keep_saying(kubelet: Kubelet, twin: Json) -> None:
+    """Write status after status, as a kubelet does whose container keeps ending."""
+    (container,) = running_status()["containerStatuses"]
+    for count in range(15):
+        await kubelet.says(twin, **{**running_status(), "containerStatuses": [{**container, "restartCount": count}]})
+        await asyncio.sleep(0.05)
 
 
 async def test_both_sides_written_at_once_agree_in_the_end_and_no_edit_of_the_user_is_lost(
@@ -220,9 +240,14 @@ async def test_both_sides_written_at_once_agree_in_the_end_and_no_edit_of_the_us
 ) -> None:
     pods = ["web-1", "web-2"]
     twins = await asyncio.gather(*(start(federation, lender, kubelet, namespace, name) for name in pods))
-    users = [Writer(federation.virtual, (namespace, name), "user", removes=False) for name in pods]
-    tools = [Writer(federation.physical[0], (namespace_of(twin), name_of(twin)), "lender", removes=True) for twin in twins]
-    await asyncio.gather(*(writer.write(40, seed) for seed, writer in enumerate((*users, *tools))))
+    users = [Writer(federation.virtual, (namespace, name), KEYS, USERS, images=True) for name in pods]
+    tools = [
+        Writer(federation.physical[0], (namespace_of(twin), name_of(twin)), CONTESTED, CONTESTED) for twin in twins
+    ]
+    await asyncio.gather(
+        *(writer.write(40, seed) for seed, writer in enumerate((*users, *tools))),
+        *(keep_saying(kubelet, twin) for twin in twins),
+    )
 
     async def agree() -> bool:
         for name, twin, user in zip(pods, twins, users, strict=True):
@@ -233,6 +258,10 @@ async def test_both_sides_written_at_once_agree_in_the_end_and_no_edit_of_the_us
                 assert up == down, f"{kind} of {name}: {up} above, {down} below"
                 lost = {key: up[key] for key in KEYS if (kind, key) in user.word and up[key] != user.word[kind, key]}
                 assert not lost, f"{kind} of {name}: {lost} instead of {user.word}"
+            images = [pod["spec"]["containers"][0]["image"] for pod in (vpod, ppod)]
+            assert images == [user.image] * 2, f"images of {name}: {images} instead of {user.image}"
+            restarts = [pod["status"]["containerStatuses"][0]["restartCount"] for pod in (vpod, ppod)]
+            assert restarts == [14, 14], f"restarts of {name}: {restarts}"
         return True
 
     await eventually(agree, within=20, what="both sides agree, on the user's words")
