@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address
+from itertools import accumulate
 from typing import Final
 
 from kubeocean.domain.naming import pod_hostname
@@ -24,6 +25,7 @@ _API_NAMES: Final = (
 # As the API server validates dnsConfig; a kubelet cuts what it merges at the same places.
 _MOST_NAMESERVERS: Final = 3
 _MOST_SEARCHES: Final = 32
+_LONGEST_SEARCHES: Final = 2048  # characters, with a space between two
 
 
 def hostname_of(vpod: Json) -> str:
@@ -76,10 +78,17 @@ def map_dns(vpod: Json, surroundings: Surroundings, copier: Copier) -> Json:
     options |= {option["name"]: option for option in own.get("options") or ()}
     config = {
         "nameservers": _merged((surroundings.dns_server,), own.get("nameservers"))[:_MOST_NAMESERVERS],
-        "searches": _merged(searches, own.get("searches"))[:_MOST_SEARCHES],
+        "searches": _cut_searches(_merged(searches, own.get("searches"))),
         "options": list(options.values()),
     }
     return {"dnsPolicy": "None", "dnsConfig": config}
+
+
+def _cut_searches(searches: list[str]) -> list[str]:
+    """Leave out the last ones where an API server would refuse so many, or so long ones (core validation, MaxDNSSearch*)."""
+    lengths = accumulate(len(domain) + 1 for domain in searches)
+    fitting = sum(length - 1 <= _LONGEST_SEARCHES for length in lengths)
+    return searches[: min(_MOST_SEARCHES, fitting)]
 
 
 def _merged(first: Iterable[str], more: Iterable[str] | None) -> list[str]:
