@@ -1,8 +1,8 @@
 """One TCP port per virtual node: the request's path does not name the node, so the port must.
 
 Listeners follow the virtual nodes: a node that comes, goes or changes its port is served, or no longer, with the next look.
-A port that somebody else holds is tried again with every look, and said so in the log and in `troubles`; other nodes are
-served meanwhile. All listeners share one server, so closing one ends no stream of another.
+A port that somebody else holds is tried again with every look, and said so in the log (once) and in `troubles`; other nodes
+are served meanwhile. All listeners share one server, so closing one ends no stream of another.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ class Listeners:
             self._nodes = wanted
             for port in [port for port in self._sites if port not in wanted]:
                 await self._sites.pop(port).stop()
-            self.troubles = {}
+            before, self.troubles = self.troubles, {}
             for port in wanted:
                 if port not in self._sites:
                     await self._open(port, context)
+            for node, trouble in self.troubles.items():
+                if before.get(node) != trouble:
+                    log.warning("virtual node is not served", node=node, error=trouble)
 
     async def _open(self, port: int, context: ssl.SSLContext) -> None:
         if self._runner is None:
@@ -60,7 +63,6 @@ class Listeners:
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             self.troubles[self._nodes[port]] = f"cannot listen on {self._address}:{port}: {why}"
-            log.warning("virtual node is not served", node=self._nodes[port], error=self.troubles[self._nodes[port]])
         else:
             self._sites[port] = site
 
