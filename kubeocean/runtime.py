@@ -54,9 +54,9 @@ RESTART_AFTER = 5.0  # seconds after a syncer failed in a way nobody foresaw
 log = structlog.get_logger(__name__)
 
 
-def run(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. Uses uvloop when it is installed."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+def run(program: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool = True) -> None:
+    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. With `uvloop`, on that loop when it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
         runner.run(_until_signalled(program))
 
 

@@ -153,7 +153,7 @@ def process_command(own: Callable[..., None]) -> Callable[..., None]:
 S = TypeVar("S", bound=ProcessSettings)
 
 
-def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None]], *, uvloop: bool = True) -> None:
     """Check the settings, set up logs, run the program; what goes wrong is one clear line and exit code 1."""
     try:
         settings = make()
@@ -164,7 +164,7 @@ def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None
         raise typer.Exit(2) from None
     configure_logging(level=settings.log_level, format=settings.log_format)
     try:
-        run(lambda: program(settings))
+        run(lambda: program(settings), uvloop=uvloop)
     except (KubeError, InvalidAddress, OSError) as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
