@@ -134,7 +134,7 @@ def real_federation(real_sandbox: Sandbox, real_manager: Program) -> Iterator[Re
 
 @pytest.fixture(scope="session")
 def shell_namespace(real_federation: RealFederation) -> Iterator[str]:
-    """The namespace of Pods `shell` and `stuck` (see `shell.py`) on the real node."""
+    """The namespace of the Pods of `shell.py`, on the real node."""
     async def begin() -> str:
         async with await connect(real_federation.sandbox.virtual) as client:
             namespace = await make_namespace(client)

@@ -92,7 +92,10 @@ class Ways:
 
     async def directly(self, pod: str, *words: str, stdin: bytes = b"") -> Ran:
         """Run the same command about its twin, and put the virtual names into what it said."""
-        ran = await self.direct(*_filled(words, self.twin(pod), self.twins), stdin=stdin)
+        return self.in_virtual_names(await self.direct(*_filled(words, self.twin(pod), self.twins), stdin=stdin), pod)
+
+    def in_virtual_names(self, ran: Ran, pod: str) -> Ran:
+        """Put the virtual names in place of the twin's."""
         return Ran(ran.code, self._renamed(ran.out.decode("latin-1"), pod).encode("latin-1"), self._renamed(ran.err, pod))
 
     def twin(self, pod: str) -> str:

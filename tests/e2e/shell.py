@@ -1,11 +1,14 @@
-"""The Pods that kubectl reaches into: `shell`, with every kind of container, and `stuck`, which never starts."""
+"""The Pods that kubectl reaches into.
+
+`shell` has every kind of container, `looked-at` gets ephemeral ones, `stuck` never starts.
+"""
 
 from __future__ import annotations
 
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import PODS
-from tests.integration.federation import Lender, build_pod, eventually
+from tests.integration.federation import Lender, build_pod, eventually, is_running
 
 IMAGE = "kubeocean.test/toolbox:1"
 PORTS = (8080, 8081, 8082)
@@ -22,7 +25,7 @@ _CONTAINERS = {
 def build_shell(namespace: str, lender: Lender) -> Json:
     containers = [
         {
-            "name": name, "image": IMAGE, "command": ["sh", "-c", command], "env": [{"name": "SECRET", "value": "visible"}],
+            "name": name, "image": IMAGE, "command": ["sh", "-c", command],
             "volumeMounts": [{"name": "life", "mountPath": "/life"}], "stdin": name == "listener",
         } for name, command in _CONTAINERS.items()
     ]
@@ -33,18 +36,27 @@ def build_shell(namespace: str, lender: Lender) -> Json:
     )
 
 
+def build_looked_at(namespace: str, lender: Lender) -> Json:
+    container = {
+        "name": "main", "image": IMAGE, "command": ["sleep", "36000"], "env": [{"name": "SECRET", "value": "visible"}],
+    }
+    return build_pod("looked-at", namespace, lender, containers=[container], terminationGracePeriodSeconds=0)
+
+
 def build_stuck(namespace: str, lender: Lender) -> Json:
     container = {"name": "main", "image": "kubeocean.test/nosuch:1", "imagePullPolicy": "Never"}
     return build_pod("stuck", namespace, lender, containers=[container], terminationGracePeriodSeconds=0)
 
 
 async def set_up(client: Client, namespace: str, lender: Lender) -> None:
-    """Create both and wait until there is everything to see."""
-    await client.create(PODS, build_shell(namespace, lender))
-    await client.create(PODS, build_stuck(namespace, lender))
+    """Create them and wait until there is everything to see."""
+    for build in (build_shell, build_looked_at, build_stuck):
+        await client.create(PODS, build(namespace, lender))
 
     async def settled() -> bool:
-        shell, stuck = [(await client.get(PODS, name, namespace))["status"] for name in ("shell", "stuck")]
+        found = [await client.get(PODS, name, namespace) for name in ("shell", "looked-at", "stuck")]
+        shell, looked_at, stuck = [pod["status"] for pod in found]
+        assert is_running(found[1]), looked_at
         states = {each["name"]: each for each in shell.get("containerStatuses") or ()}
         assert states, shell
         assert all("running" in each["state"] for each in states.values()), states
