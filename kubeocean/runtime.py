@@ -266,6 +266,7 @@ def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskG
         bindings = process.virtual.bindings.store
         command = (sys.executable, "-m", "kubeocean", "proxier", "--supervised", *settings.proxier_flags)
         proxier = ProxierProcess(command, lambda: [entry.key.name for entry in bindings.entries()])
+        proxier.on_blocked = lambda vnode, port: process.virtual.kubelet_ports.bar(vnode, (settings.vnode_address, port))
         return InProcessLauncher(process.make_syncer, tasks, proxier)
 
     def is_reported(binding: str) -> bool:

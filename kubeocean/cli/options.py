@@ -70,7 +70,8 @@ VirtualBurst = Annotated[int | None, typer.Option(rich_help_panel=_RATE)]
 PhysicalQps = Annotated[float | None, typer.Option(rich_help_panel=_RATE, help="The same for physical clusters.")]
 PhysicalBurst = Annotated[int | None, typer.Option(rich_help_panel=_RATE)]
 VnodeAddress = Annotated[str, typer.Option(
-    envvar="KUBEOCEAN_VNODE_ADDRESS", help="InternalIP of virtual nodes: where their kubelet API is served.",
+    envvar=["KUBEOCEAN_VNODE_ADDRESS", "POD_IP"],
+    help="InternalIP of virtual nodes: where the virtual API server reaches the proxier, such as its Pod's IP.",
 )]
 VirtualApiServer = Annotated[str, typer.Option(
     envvar="KUBEOCEAN_VIRTUAL_API_SERVER",

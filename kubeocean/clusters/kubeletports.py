@@ -3,7 +3,8 @@
 The number follows from the node's name; where two names meet on one number, the later one takes the next. A port once noted
 on a virtual node stays. Nodes that are new at the same moment do not see each other in the cache yet, so what was handed out
 is remembered until it is seen. Two *processes* can still hand out one port twice: when that shows, the younger node gives
-way, and everybody who cares is woken.
+way, and everybody who cares is woken. So they are when the proxier cannot open a port, because something else on its machine
+has it: the node gets the next one.
 """
 
 from __future__ import annotations
@@ -27,10 +28,21 @@ class KubeletPorts:
         self._at: dict[str, Endpoint] = {}  # by virtual node, as the cache shows it
         self._holders: defaultdict[Endpoint, dict[str, str]] = defaultdict(dict)  # virtual node -> when it was created
         self._handed_out: dict[str, Endpoint] = {}  # not seen yet
+        self._barred: set[Endpoint] = set()  # not to be had
         self._subscribers: list[Callable[[str], None]] = []
 
+    def bar(self, vnode: str, endpoint: Endpoint) -> None:
+        """Let `vnode`, which cannot be served at `endpoint`, have another one; nobody else gets this one either."""
+        if endpoint in self._barred:
+            return
+        self._barred.add(endpoint)
+        if self._handed_out.get(vnode) == endpoint:
+            del self._handed_out[vnode]
+        for subscriber in list(self._subscribers):
+            subscriber(vnode)
+
     def subscribe(self, on_clash: Callable[[str], None]) -> None:
-        """Call `on_clash`, on the loop, with the name of every virtual node that shares its port with another."""
+        """Call `on_clash`, on the loop, with the name of every virtual node whose port is not (only) its own."""
         self._subscribers.append(on_clash)
 
     def unsubscribe(self, on_clash: Callable[[str], None]) -> None:
@@ -66,11 +78,11 @@ class KubeletPorts:
     def choose(self, vnode: str, address: str, existing: Json | None) -> int:
         """Return the port at which virtual node `vnode` is (to be) served on `address`. Raises NoFreePort."""
         port = port_of(existing) if existing else 0
-        if port and not self._is_anothers(vnode, (address, port)):
+        if port and (address, port) not in self._barred and not self._is_anothers(vnode, (address, port)):
             return port
         promised = self._handed_out.get(vnode)
         if promised is None or promised[0] != address:
-            endpoints = (*self._holders, *self._handed_out.values())
+            endpoints = (*self._holders, *self._handed_out.values(), *self._barred)
             promised = (address, proxier_port(vnode, {port for at, port in endpoints if at == address}))
             self._handed_out[vnode] = promised
         return promised[1]

@@ -27,14 +27,18 @@ class ProxierState:
 
 @dataclass(frozen=True, slots=True)
 class ProxierReport:
-    """`trouble` keeps the whole process from serving, "" = nothing does; `bindings` are those it serves, by name."""
+    """`trouble` keeps the whole process from serving, "" = nothing does; `bindings` are those it serves, by name.
+
+    `blocked`: virtual nodes whose port has not been to be had for a while, and the port.
+    """
 
     trouble: str = "the proxier is starting"
     bindings: Mapping[str, ProxierState] = field(default_factory=dict)
+    blocked: Mapping[str, int] = field(default_factory=dict)
 
     def encode(self) -> str:
         """Return the line that `parse_report` reads."""
-        return json.dumps({"trouble": self.trouble, "bindings": {name: asdict(each) for name, each in self.bindings.items()}})
+        return json.dumps(asdict(self))
 
 
 def parse_report(line: str | bytes) -> ProxierReport:
@@ -42,7 +46,7 @@ def parse_report(line: str | bytes) -> ProxierReport:
     try:
         said = json.loads(line)
         bindings = {str(name): ProxierState(**state) for name, state in said["bindings"].items()}
-        return ProxierReport(str(said["trouble"]), bindings)
+        return ProxierReport(str(said["trouble"]), bindings, {str(name): int(port) for name, port in said["blocked"].items()})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a report of a proxier: {error}") from error
 

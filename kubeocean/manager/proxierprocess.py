@@ -33,11 +33,16 @@ log = structlog.get_logger(__name__)
 
 
 class ProxierProcess:
-    """Keeps `command` running while `run` does. `on_change` is called with each of `bindings` whose state has changed."""
+    """Keeps `command` running while `run` does.
+
+    `on_change` is called with each of `bindings` whose state has changed, `on_blocked` with every virtual node whose port
+    cannot be opened, and the port, again and again.
+    """
 
     def __init__(self, command: Sequence[str], bindings: Callable[[], Iterable[str]]) -> None:
         self._command, self._bindings = tuple(command), bindings
         self.on_change: Callable[[str], None] = lambda _: None
+        self.on_blocked: Callable[[str, int], None] = lambda _, __: None
         self._report = ProxierReport()
         self._ended = ""
         self._started = 0.0  # monotonic
@@ -89,6 +94,8 @@ class ProxierProcess:
             except ValueError as error:
                 return f"the proxier cannot be understood: {error}"
             self._tell()
+            for vnode, port in self._report.blocked.items():
+                self.on_blocked(vnode, port)
 
     def _tell(self) -> None:
         """Call `on_change` for what has changed; time alone may change it, too."""

@@ -1,8 +1,8 @@
 """One TCP port per virtual node: the request's path does not name the node, so the port must.
 
 Listeners follow the virtual nodes: a node that comes, goes or changes its port is served, or no longer, with the next look.
-A port that somebody else holds is tried again with every look, and said so in the log (once) and in `troubles`; other nodes
-are served meanwhile. All listeners share one server, so closing one ends no stream of another.
+A port that somebody else holds is tried again with every look, and said so in the log (once), in `troubles` and, when that
+lasts, in `blocked`; other nodes are served meanwhile. All listeners share one server, so closing one ends no stream of another.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Final
 
 import structlog
 from aiohttp import web
 
 HEAD_WITHIN: Final = 15.0  # seconds for a caller to say what it wants; also how long an idle connection is kept
+BLOCKED_AFTER: Final = 5.0  # seconds: whoever had the ports before us, and is ending, has closed them by then
 _BACKLOG: Final = 512
 _LONGEST_LINE: Final = 2**14  # of a request's line, and of a header
 
@@ -33,6 +35,7 @@ class Listeners:
         self._runner: web.ServerRunner | None = None
         self._serial = asyncio.Lock()
         self.troubles: dict[str, str] = {}  # by virtual node
+        self._since: dict[tuple[str, int], float] = {}  # when such a trouble began: virtual node, port -> monotonic
 
     async def serve(self, ports: Mapping[str, int], context: ssl.SSLContext) -> None:
         """Listen for exactly these virtual nodes from now on."""
@@ -48,6 +51,13 @@ class Listeners:
             for node, trouble in self.troubles.items():
                 if before.get(node) != trouble:
                     log.warning("virtual node is not served", node=node, error=trouble)
+            failing = [(node, port) for port, node in wanted.items() if node in self.troubles]
+            self._since = {each: self._since.get(each, monotonic()) for each in failing}
+
+    @property
+    def blocked(self) -> dict[str, int]:
+        """Return the virtual nodes whose port has not been to be had for a while, and the port."""
+        return {node: port for (node, port), since in self._since.items() if monotonic() - since > BLOCKED_AFTER}
 
     async def _open(self, port: int, context: ssl.SSLContext) -> None:
         if self._runner is None:

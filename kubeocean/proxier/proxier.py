@@ -100,7 +100,7 @@ class Proxier:
     def report(self) -> ProxierReport:
         """Return how the process and each of its bindings fares."""
         served = {name: self._state_of(served) for name, (served, _) in self._served.items()}
-        return ProxierReport(self._own_trouble(), served)
+        return ProxierReport(self._own_trouble(), served, self._listeners.blocked)
 
     def _state_of(self, served: ServedBinding) -> ProxierState:
         if served.trouble:

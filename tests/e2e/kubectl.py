@@ -71,8 +71,9 @@ class Kubectl:
     @property
     def environment(self) -> dict[str, str]:
         switch = str(self.protocol == "WebSocket").lower()
+        home = str(self.kubeconfig.with_name("kubectl-home"))  # it goes with the sandbox, as does what kubectl keeps there
         return {
-            "PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECACHEDIR": "/nonexistent", "KUBERC": "off",
+            "PATH": os.environ["PATH"], "HOME": home, "KUBERC": "off",
             "KUBECTL_REMOTE_COMMAND_WEBSOCKETS": switch, "KUBECTL_PORT_FORWARD_WEBSOCKETS": switch,
         }
 

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.domain.naming import proxier_port
+from kubeocean.domain.vnode import port_of
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import PODS
+from kubeocean.kube.resources import NODES, PODS
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import Federation, Lender, build_pod, condition, eventually
@@ -92,6 +95,31 @@ async def test_a_stopped_manager_takes_its_proxier_along(federation: Federation,
     assert manager.stop() == 0
     assert not is_alive(proxier)
     manager.ensure()
+
+
+async def test_a_virtual_node_whose_port_somebody_else_has_gets_the_next_one(
+    federation: Federation, namespace: str, sandbox: Sandbox, assets: Assets
+) -> None:
+    lender = await federation.bind(await federation.pool(nodes=1))
+    port = proxier_port(lender.vnode(), set())
+    with socket.create_server(("127.0.0.1", port)):
+        await federation.policy(lender)
+        await federation.vnodes(lender)
+        await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+        await federation.running(namespace, "web")
+
+        async def says_why() -> bool:
+            served = await proxier_ready(federation, lender)
+            return served["reason"] == "ProxierFailed" and f"127.0.0.1:{port}" in served["message"]
+
+        async def has_moved() -> bool:
+            node = await federation.virtual.get(NODES, lender.vnode())
+            return bool(port_of(node) != port == node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] - 1)
+
+        await eventually(says_why, within=10, what="the binding says what is in the way")
+        await eventually(has_moved, within=20, what="the virtual node has the next port")
+        await eventually(lambda: is_served(federation, lender), within=20, what="the binding is served")
+        assert PLAYED in await Kubectl(assets, sandbox.virtual)("logs", "web", "-n", namespace)
 
 
 async def test_each_binding_is_told_of_by_itself(federation: Federation, lender: Lender) -> None:

@@ -11,7 +11,7 @@ from kubeocean.domain.proxierstate import (
 
 SERVING = ProxierState(True, "answered at 127.0.0.1")
 AWAY = ProxierState(False, "no answer", PROXIER_FAILED)
-WELL = ProxierReport("", {"near": SERVING, "far": AWAY})
+WELL = ProxierReport("", {"near": SERVING, "far": AWAY}, {"vnode-a": 20000})
 
 PROMISES = {
     "one that serves is ready": (("near", WELL, "", 5.0), SERVING),
@@ -37,7 +37,7 @@ def test_a_report_survives_its_way_through_a_pipe() -> None:
     assert parse_report(WELL.encode()) == WELL
 
 
-@pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[]", "{}", '{"trouble":"","bindings":{"a":1}}'])
+@pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[]", "{}", '{"trouble":"","bindings":{}}'])
 def test_what_is_no_report_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_report(line)
