@@ -9,7 +9,8 @@ does not touch a stream. On a stop it closes its ports first and lets open strea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -157,11 +158,7 @@ class Proxier:
             await asyncio.sleep(GATHER)
 
     def _follow_bindings(self, tasks: asyncio.TaskGroup) -> None:
-        every = [entry.object() for entry in self._bindings.store.entries()]
-        # Of two that claim one clusterID the first is served, as the manager decides it: nobody gets another's streams.
-        wanted = {
-            entry.key.name: entry for entry in self._bindings.store.entries() if not find_duplicate(entry.object(), every)
-        }
+        wanted = _without_duplicates(self._bindings.store.entries())
         for name in [name for name, (served, _) in self._served.items() if not self._is_as_served(wanted.get(name), served)]:
             self._served.pop(name)[1].cancel()
         for name, entry in wanted.items():
@@ -197,6 +194,21 @@ class Proxier:
         await self._sessions.drain(DRAIN_WITHIN)
         await self._calls.close()
         await self._watches.close()
+
+
+def _without_duplicates(entries: Iterable[Entry[None]]) -> dict[str, Entry[None]]:
+    """Return by name those that are served: of two with one clusterID the first, as the manager decides it.
+
+    Else whoever may create a binding could have the streams of another one led into a cluster of his own.
+    """
+    bindings = [(entry, entry.object()) for entry in entries]
+    rivals: defaultdict[str, list[Json]] = defaultdict(list)
+    for _, binding in bindings:
+        rivals[(binding.get("spec") or {}).get("clusterID") or ""].append(binding)
+    return {
+        entry.key.name: entry for entry, binding in bindings
+        if not find_duplicate(binding, rivals[(binding.get("spec") or {}).get("clusterID") or ""])
+    }
 
 
 def _spec_of(binding: Json) -> ClusterBindingSpec | None:

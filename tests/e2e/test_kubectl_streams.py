@@ -44,13 +44,13 @@ async def test_what_goes_in_comes_out_to_the_last_byte(ways: Ways) -> None:
 
 async def test_a_terminal_has_the_size_of_the_users_and_follows_it(ways: Ways) -> None:
     master, terminal = os.openpty()
+    _resize(terminal, rows=31, columns=101)
+    words = ways.words("shell", ("exec", "{pod}", "-it", "-c", "main", "--", "sh"))
+    process = await asyncio.create_subprocess_exec(
+        *ways.virtual.argv(*words), stdin=terminal, stdout=terminal, stderr=terminal, env=ways.virtual.environment,
+        start_new_session=True,
+    )
     try:
-        _resize(terminal, rows=31, columns=101)
-        words = ways.words("shell", ("exec", "{pod}", "-it", "-c", "main", "--", "sh"))
-        process = await asyncio.create_subprocess_exec(
-            *ways.virtual.argv(*words), stdin=terminal, stdout=terminal, stderr=terminal, env=ways.virtual.environment,
-            start_new_session=True,
-        )
         screen = Screen(master)
         await screen.asks("stty size", until="31 101")
         _resize(terminal, rows=52, columns=160)
@@ -61,6 +61,9 @@ async def test_a_terminal_has_the_size_of_the_users_and_follows_it(ways: Ways) -
         async with asyncio.timeout(20):
             assert await process.wait() == 5
     finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
         os.close(master)
         os.close(terminal)
 
