@@ -4,13 +4,14 @@ The number follows from the node's name; where two names meet on one number, the
 on a virtual node stays. Nodes that are new at the same moment do not see each other in the cache yet, so what was handed out
 is remembered until it is seen. Two *processes* can still hand out one port twice: when that shows, the younger node gives
 way, and everybody who cares is woken. So they are when the proxier cannot open a port, because something else on its machine
-has it: the node gets the next one.
+has it: the node gets the next one. That is done a few times only: whoever has all the ports of a node follows it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Final
 
 from kubeocean.domain.naming import proxier_port
 from kubeocean.domain.vnode import port_of
@@ -19,6 +20,7 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.store import Entry
 
 Endpoint = tuple[str, int]  # proxier address, port
+MOST_BARRED: Final = 3  # ports of one virtual node; two proxiers for one binding would chase each other through all
 
 
 class KubeletPorts:
@@ -28,14 +30,14 @@ class KubeletPorts:
         self._at: dict[str, Endpoint] = {}  # by virtual node, as the cache shows it
         self._holders: defaultdict[Endpoint, dict[str, str]] = defaultdict(dict)  # virtual node -> when it was created
         self._handed_out: dict[str, Endpoint] = {}  # not seen yet
-        self._barred: set[Endpoint] = set()  # not to be had
+        self._barred: dict[Endpoint, str] = {}  # not to be had, and by which virtual node
         self._subscribers: list[Callable[[str], None]] = []
 
     def bar(self, vnode: str, endpoint: Endpoint) -> None:
         """Let `vnode`, which cannot be served at `endpoint`, have another one; nobody else gets this one either."""
-        if endpoint in self._barred:
+        if endpoint in self._barred or list(self._barred.values()).count(vnode) >= MOST_BARRED:
             return
-        self._barred.add(endpoint)
+        self._barred[endpoint] = vnode
         if self._handed_out.get(vnode) == endpoint:
             del self._handed_out[vnode]
         for subscriber in list(self._subscribers):

@@ -114,3 +114,11 @@ def test_a_port_that_was_only_promised_can_be_given_up_too() -> None:
     assert cache.ports.choose("a", HERE, None) == 15000
     cache.ports.bar("a", (HERE, 15000))
     assert cache.ports.choose("a", HERE, None) == 15001
+
+
+def test_a_node_does_not_run_away_from_ports_for_ever() -> None:
+    cache = Cache()
+    for _ in range(10):
+        cache.ports.bar("a", (HERE, cache.ports.choose("a", HERE, None)))
+    assert cache.ports.choose("a", HERE, None) == 15003
+    assert cache.clashes == ["a", "a", "a"]
