@@ -6,7 +6,7 @@ leadership, so at no moment two processes write. Everything runs in one TaskGrou
 its supervisor to start anew, instead of leaving half of it alive.
 
 `InProcessLauncher` is the launcher of laptops, tests and the sandbox: each binding's syncer is a task of the manager, under
-the manager's lease. What goes wrong in one of them stays with its binding.
+the manager's lease. What goes wrong in one of them stays with its binding. The proxier of all of them is a child process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -25,6 +26,7 @@ from kubeocean.api import names
 from kubeocean.clusters.install import install_crds
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.bindingstatus import SYNCER_FAILED, SyncerState
+from kubeocean.domain.proxierstate import ProxierState
 from kubeocean.kube.client import Client
 from kubeocean.kube.clock import Clock, ShiftedClock, real_time
 from kubeocean.kube.config import ServerConfig, config_from_file
@@ -36,9 +38,11 @@ from kubeocean.kube.resources import NAMESPACES
 from kubeocean.manager.bindings import BindingController
 from kubeocean.manager.launcher import Launcher, NoLauncher
 from kubeocean.manager.policies import OrphanPolicyController
+from kubeocean.manager.proxierprocess import ProxierProcess
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
+from kubeocean.proxier.supervised import end_with_parent, report
 from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.syncer import Syncer
@@ -50,9 +54,9 @@ RESTART_AFTER = 5.0  # seconds after a syncer failed in a way nobody foresaw
 log = structlog.get_logger(__name__)
 
 
-def run(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. Uses uvloop when it is installed."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+def run(program: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool = True) -> None:
+    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. With `uvloop`, on that loop when it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
         runner.run(_until_signalled(program))
 
 
@@ -99,7 +103,8 @@ async def run_manager(settings: ManagerSettings) -> None:
                 launcher = _launcher(settings, process, tasks)
                 bindings = BindingController(process.virtual, launcher, process.events, user_agent=process.user_agent)
                 if isinstance(launcher, InProcessLauncher):
-                    launcher.on_change = bindings.syncer_changed
+                    launcher.on_change, launcher.proxier_process.on_change = bindings.syncer_changed, bindings.proxier_changed
+                    tasks.create_task(launcher.proxier_process.run(), name="proxier")
                 policies = OrphanPolicyController(process.virtual, time_zone=settings.time_zone, clock=process.clock)
                 tasks.create_task(bindings.run(), name="bindings")
                 tasks.create_task(policies.run(), name="policies")
@@ -133,9 +138,14 @@ async def run_proxier(settings: ProxierSettings) -> None:
         health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address,
         ready={"kubelet API": proxier.trouble},
     )
+    if settings.supervised:
+        end_with_parent()
     await health.start()
     try:
-        await proxier.run()
+        async with asyncio.TaskGroup() as tasks:
+            if settings.supervised:
+                tasks.create_task(report(proxier), name="reports")
+            tasks.create_task(proxier.run(), name="proxier")
     finally:
         await health.stop()
 
@@ -253,7 +263,11 @@ def _spare_the_collector() -> None:
 
 def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskGroup) -> Launcher:
     if settings.launcher == "inprocess":
-        return InProcessLauncher(process.make_syncer, tasks)
+        bindings = process.virtual.bindings.store
+        command = (sys.executable, "-m", "kubeocean", "proxier", "--supervised", *settings.proxier_flags)
+        proxier = ProxierProcess(command, lambda: [entry.key.name for entry in bindings.entries()])
+        proxier.on_blocked = lambda vnode, port: process.virtual.kubelet_ports.bar(vnode, (settings.vnode_address, port))
+        return InProcessLauncher(process.make_syncer, tasks, proxier)
 
     def is_reported(binding: str) -> bool:
         obj = process.virtual.bindings.store.object(ObjectKey("", binding))
@@ -263,10 +277,15 @@ def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskG
 
 
 class InProcessLauncher:
-    """Runs each binding's syncer as a task of this process. `on_change` is called with a binding whose state changed."""
+    """Runs each binding's syncer as a task of this process, beside one proxier for all of them.
 
-    def __init__(self, make: Callable[[str, Callable[[SyncerState], None]], Syncer], tasks: asyncio.TaskGroup) -> None:
-        self._make, self._tasks = make, tasks
+    `on_change` is called with a binding whose syncer's state changed.
+    """
+
+    def __init__(
+        self, make: Callable[[str, Callable[[SyncerState], None]], Syncer], tasks: asyncio.TaskGroup, proxier: ProxierProcess
+    ) -> None:
+        self._make, self._tasks, self.proxier_process = make, tasks, proxier
         self._running: dict[str, asyncio.Task[None]] = {}
         self._states: dict[str, SyncerState] = {}
         self.on_change: Callable[[str], None] = lambda _: None
@@ -281,6 +300,10 @@ class InProcessLauncher:
     def state(self, binding: str) -> SyncerState | None:
         """Return how the binding's syncer is doing, None when none runs."""
         return self._states.get(binding)
+
+    def proxier(self, binding: str) -> ProxierState:
+        """Return how the binding's virtual nodes are served."""
+        return self.proxier_process.state(binding)
 
     async def stop(self, binding: str) -> None:
         """End the binding's syncer and wait until it has ended."""

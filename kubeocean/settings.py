@@ -108,6 +108,23 @@ class ManagerSettings(ProcessSettings):
     leader_election_id: str = "kubeocean-manager"
     launcher: Literal["inprocess", "none"] = "inprocess"
     install_crds: bool = False
+    proxier_bind_address: str = ""  # "" = the address of the virtual nodes
+
+    @field_validator("proxier_bind_address")
+    @classmethod
+    def _an_ip_address_or_nothing(cls, text: str) -> str:
+        return _checked_bind_address(text)
+
+    @property
+    def proxier_flags(self) -> list[str]:
+        """Return the flags of a `kubeocean proxier` for all bindings that goes by the same settings."""
+        flags = {
+            "kubeconfig": self.kubeconfig.absolute() if self.kubeconfig else "", "vnode-address": self.vnode_address,
+            "bind-address": self.proxier_bind_address, "log-level": self.log_level, "log-format": self.log_format,
+            # One machine, one process that answers there: the manager.
+            "metrics-bind-address": "0", "health-probe-bind-address": "0",
+        }
+        return [f"--{name}={value}" for name, value in flags.items() if value]
 
 
 class SyncerSettings(ProcessSettings):
@@ -126,16 +143,21 @@ class ProxierSettings(ProcessSettings):
 
     cluster_binding_name: str = ""  # "" = every binding
     bind_address: str = ""  # "" = the address of the virtual nodes
+    supervised: bool = False  # a manager's child
 
     @field_validator("bind_address")
     @classmethod
     def _an_ip_address_or_nothing(cls, text: str) -> str:
-        if text:
-            try:
-                ip_address(text)
-            except ValueError as error:
-                raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10 or 0.0.0.0") from error
-        return text
+        return _checked_bind_address(text)
+
+
+def _checked_bind_address(text: str) -> str:
+    if text:
+        try:
+            ip_address(text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10 or 0.0.0.0") from error
+    return text
 
 
 def process_identity() -> str:

@@ -13,13 +13,16 @@ from kubeocean.settings import ManagerSettings
 
 
 class LauncherKind(StrEnum):
-    """Who starts the syncers."""
+    """Who starts the syncers and the proxier."""
 
     INPROCESS = "inprocess"
     NONE = "none"
 
 
-_LAUNCHER = "inprocess: syncers are tasks of this process; none: others run `kubeocean syncer` for each binding."
+_LAUNCHER = (
+    "inprocess: syncers are tasks of this process, a child process is the proxier of all; none: others run `kubeocean syncer` "
+    "and `kubeocean proxier` for each binding."
+)
 
 
 @process_command
@@ -27,9 +30,16 @@ def manager(
     process: dict[str, Any],
     launcher: Annotated[LauncherKind, typer.Option(help=_LAUNCHER)] = LauncherKind.INPROCESS,
     install_crds: Annotated[bool, typer.Option("--install-crds", help="Apply the CustomResourceDefinitions first.")] = False,
+    proxier_bind_address: Annotated[
+        str, typer.Option(help="Where the proxier opens the virtual nodes' ports; left out: at the virtual nodes' address.")
+    ] = "",
 ) -> None:
-    """Serve every ClusterBinding: validate it, connect its cluster, run its syncer, keep its conditions true.
+    """Serve every ClusterBinding: validate it, connect its cluster, run its syncer and proxier, keep its conditions true.
 
     Example:  kubeocean manager --kubeconfig virtual.kubeconfig --install-crds
     """
-    start(lambda: ManagerSettings(**process, launcher=launcher.value, install_crds=install_crds), run_manager)
+    start(
+        lambda: ManagerSettings(
+            **process, launcher=launcher.value, install_crds=install_crds, proxier_bind_address=proxier_bind_address
+        ), run_manager,
+    )

@@ -70,7 +70,8 @@ VirtualBurst = Annotated[int | None, typer.Option(rich_help_panel=_RATE)]
 PhysicalQps = Annotated[float | None, typer.Option(rich_help_panel=_RATE, help="The same for physical clusters.")]
 PhysicalBurst = Annotated[int | None, typer.Option(rich_help_panel=_RATE)]
 VnodeAddress = Annotated[str, typer.Option(
-    envvar="KUBEOCEAN_VNODE_ADDRESS", help="InternalIP of virtual nodes: where their kubelet API is served.",
+    envvar=["KUBEOCEAN_VNODE_ADDRESS", "POD_IP"],
+    help="InternalIP of virtual nodes: where the virtual API server reaches the proxier, such as its Pod's IP.",
 )]
 VirtualApiServer = Annotated[str, typer.Option(
     envvar="KUBEOCEAN_VIRTUAL_API_SERVER",
@@ -153,7 +154,7 @@ def process_command(own: Callable[..., None]) -> Callable[..., None]:
 S = TypeVar("S", bound=ProcessSettings)
 
 
-def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None]], *, uvloop: bool = True) -> None:
     """Check the settings, set up logs, run the program; what goes wrong is one clear line and exit code 1."""
     try:
         settings = make()
@@ -164,7 +165,7 @@ def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None
         raise typer.Exit(2) from None
     configure_logging(level=settings.log_level, format=settings.log_format)
     try:
-        run(lambda: program(settings))
+        run(lambda: program(settings), uvloop=uvloop)
     except (KubeError, InvalidAddress, OSError) as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         raise typer.Exit(1) from None

@@ -18,6 +18,9 @@ def proxier(
     bind_address: Annotated[
         str, typer.Option(help="Where the nodes' ports are opened, such as 0.0.0.0; left out: the virtual nodes' address.")
     ] = "",
+    supervised: Annotated[
+        bool, typer.Option("--supervised", hidden=True, help="Started by a manager: end with it, tell it how we fare.")
+    ] = False,
 ) -> None:
     """Answer for virtual nodes as a kubelet does: kubectl logs, exec, attach, port-forward, cp and top.
 
@@ -26,5 +29,10 @@ def proxier(
     Example:  kubeocean proxier --kubeconfig virtual.kubeconfig --cluster-binding-name lender-a
     """
     start(
-        lambda: ProxierSettings(**process, cluster_binding_name=cluster_binding_name, bind_address=bind_address), run_proxier
+        lambda: ProxierSettings(
+            **process, cluster_binding_name=cluster_binding_name, bind_address=bind_address, supervised=supervised
+        ), run_proxier,
+        # Measured with 0.23: when the far end closes without a TLS farewell while reading is paused, uvloop drops up to 256 KiB
+        # that it has received already. asyncio's own loop does not, and a tunnel may lose nothing.
+        uvloop=False,
     )

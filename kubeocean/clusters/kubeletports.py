@@ -3,13 +3,15 @@
 The number follows from the node's name; where two names meet on one number, the later one takes the next. A port once noted
 on a virtual node stays. Nodes that are new at the same moment do not see each other in the cache yet, so what was handed out
 is remembered until it is seen. Two *processes* can still hand out one port twice: when that shows, the younger node gives
-way, and everybody who cares is woken.
+way, and everybody who cares is woken. So they are when the proxier cannot open a port, because something else on its machine
+has it: the node gets the next one. That is done a few times only: whoever has all the ports of a node follows it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Final
 
 from kubeocean.domain.naming import proxier_port
 from kubeocean.domain.vnode import port_of
@@ -18,6 +20,7 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.store import Entry
 
 Endpoint = tuple[str, int]  # proxier address, port
+MOST_BARRED: Final = 3  # ports of one virtual node; two proxiers for one binding would chase each other through all
 
 
 class KubeletPorts:
@@ -27,10 +30,21 @@ class KubeletPorts:
         self._at: dict[str, Endpoint] = {}  # by virtual node, as the cache shows it
         self._holders: defaultdict[Endpoint, dict[str, str]] = defaultdict(dict)  # virtual node -> when it was created
         self._handed_out: dict[str, Endpoint] = {}  # not seen yet
+        self._barred: dict[Endpoint, str] = {}  # not to be had, and by which virtual node
         self._subscribers: list[Callable[[str], None]] = []
 
+    def bar(self, vnode: str, endpoint: Endpoint) -> None:
+        """Let `vnode`, which cannot be served at `endpoint`, have another one; nobody else gets this one either."""
+        if endpoint in self._barred or list(self._barred.values()).count(vnode) >= MOST_BARRED:
+            return
+        self._barred[endpoint] = vnode
+        if self._handed_out.get(vnode) == endpoint:
+            del self._handed_out[vnode]
+        for subscriber in list(self._subscribers):
+            subscriber(vnode)
+
     def subscribe(self, on_clash: Callable[[str], None]) -> None:
-        """Call `on_clash`, on the loop, with the name of every virtual node that shares its port with another."""
+        """Call `on_clash`, on the loop, with the name of every virtual node whose port is not (only) its own."""
         self._subscribers.append(on_clash)
 
     def unsubscribe(self, on_clash: Callable[[str], None]) -> None:
@@ -66,11 +80,11 @@ class KubeletPorts:
     def choose(self, vnode: str, address: str, existing: Json | None) -> int:
         """Return the port at which virtual node `vnode` is (to be) served on `address`. Raises NoFreePort."""
         port = port_of(existing) if existing else 0
-        if port and not self._is_anothers(vnode, (address, port)):
+        if port and (address, port) not in self._barred and not self._is_anothers(vnode, (address, port)):
             return port
         promised = self._handed_out.get(vnode)
         if promised is None or promised[0] != address:
-            endpoints = (*self._holders, *self._handed_out.values())
+            endpoints = (*self._holders, *self._handed_out.values(), *self._barred)
             promised = (address, proxier_port(vnode, {port for at, port in endpoints if at == address}))
             self._handed_out[vnode] = promised
         return promised[1]

@@ -40,7 +40,7 @@ def build_physical_rbac(*, user: str, mount_namespace: str) -> list[Json]:
 
 
 def build_program_rbac(program: str) -> list[Json]:
-    """Return what `kubeocean manager` (with --launcher none) or `kubeocean syncer` needs, for an account of its own."""
+    """Return what `kubeocean manager` (with --launcher none), `syncer` or `proxier` needs, for an account of its own."""
     role = f"kubeocean-{program}"
     account = {"name": role, "namespace": names.KUBEOCEAN_NAMESPACE}
     return [
@@ -52,9 +52,12 @@ def build_program_rbac(program: str) -> list[Json]:
 
 
 def build_inprocess_rbac() -> list[Json]:
-    """Return what `kubeocean manager --launcher inprocess` needs besides: its syncers work with the manager's account."""
+    """Return what `kubeocean manager --launcher inprocess` needs besides: its syncers and proxier use the manager's account."""
     manager = {"kind": "ServiceAccount", "name": "kubeocean-manager", "namespace": names.KUBEOCEAN_NAMESPACE}
-    return [_binding("ClusterRoleBinding", "kubeocean-manager-inprocess", ("ClusterRole", "kubeocean-syncer"), manager)]
+    return [
+        _binding("ClusterRoleBinding", "kubeocean-manager-inprocess", ("ClusterRole", "kubeocean-syncer"), manager),
+        _binding("ClusterRoleBinding", "kubeocean-manager-inprocess-proxier", ("ClusterRole", "kubeocean-proxier"), manager),
+    ]
 
 
 def build_installer_rbac() -> list[Json]:

@@ -22,7 +22,7 @@ from kubeocean.demo.cast import APP, SLICE
 from kubeocean.demo.narrator import Narrator
 from kubeocean.demo.observations import NotYet
 from kubeocean.demo.stage import NAME, Stage, kubeocean_program, set_stage
-from kubeocean.demo.story import Act, Observe, Run, StartManager, Step, build_story
+from kubeocean.demo.story import Act, Forward, Hear, Observe, Run, StartManager, Step, build_story
 
 EVERY = 0.3  # seconds between two looks
 
@@ -86,6 +86,10 @@ async def _perform(act: Act, stage: Stage, narrator: Narrator) -> None:
     match act:
         case Run():
             await _run(act, stage, narrator)
+        case Hear():
+            await _hear(act, stage, narrator)
+        case Forward():
+            await _forward(act, stage, narrator)
         case StartManager():
             narrator.command(f"{shlex.join(stage.manager_command())} &")
             stage.start_manager()
@@ -102,6 +106,45 @@ async def _run(act: Run, stage: Stage, narrator: Narrator) -> None:
         raise NotObserved(f"the command ends within {act.within:g} s", "it did not") from None
     if code:
         raise NotObserved("the command succeeds", f"exit code {code}")
+
+
+async def _hear(act: Hear, stage: Stage, narrator: Narrator) -> None:
+    narrator.command(act.line)
+    started = time.monotonic()
+    while True:
+        heard: list[str] = []
+        try:
+            async with asyncio.timeout(act.within):
+                code = await stage.run(act.line, heard.append)
+        except TimeoutError:
+            raise NotObserved(f"the command ends within {act.within:g} s", "it did not") from None
+        if code == 0 and any(act.part in line for line in heard):
+            break
+        if time.monotonic() - started > act.within:
+            raise NotObserved(f"{act.part!r} in its output, within {act.within:g} s", "; ".join(heard) or f"exit code {code}")
+        await asyncio.sleep(EVERY)
+    for line in heard:
+        narrator.output(line)
+    narrator.observed(act.what, time.monotonic() - started)
+
+
+async def _forward(act: Forward, stage: Stage, narrator: Narrator) -> None:
+    narrator.command(f"{act.line} &")
+    started = time.monotonic()
+    heard: list[str] = []
+    try:
+        async with asyncio.timeout(act.within), stage.forwarding(act.line, heard.append) as port:
+            for line in heard:
+                narrator.output(line)
+            url = f"{act.scheme}://127.0.0.1:{port}{act.path}"
+            answer = await stage.ask(url)
+    except NotYet as problem:
+        raise NotObserved(problem.expected, "; ".join([problem.seen, *heard])) from None
+    except TimeoutError:
+        raise NotObserved(f"an answer through the forwarded port within {act.within:g} s", "; ".join(heard) or "none") from None
+    if act.part not in answer:
+        raise NotObserved(f"{url} answers {act.part!r}", repr(answer))
+    narrator.observed(f"{url} leads there and answers: {answer.strip()}", time.monotonic() - started)
 
 
 async def _observe(act: Observe, stage: Stage, narrator: Narrator) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import orjson
 import yaml
 
@@ -34,6 +36,7 @@ from kubeocean.sandbox.state import ComponentInfo, NoSandbox, SandboxBusy, Sandb
 from kubeocean.sandbox.toolrun import run_tool
 
 NAME = "demo"
+_FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 MANAGER = "kubeocean-manager"
 _KINDS = {
     VIRTUAL: "nodes,pods,clusterbindings,resourceleasingpolicies,leases",
@@ -90,6 +93,36 @@ class Stage:
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGKILL)
                 await process.wait()
+
+    @asynccontextmanager
+    async def forwarding(self, line: str, write: Callable[[str], None]) -> AsyncIterator[int]:
+        """Run a `kubectl port-forward` meanwhile; gives the local port that it has chosen. Raises NotYet when it ends."""
+        process = await asyncio.create_subprocess_exec(
+            *shlex.split(line), cwd=self.folder, env=self._environment, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT,
+        )
+        assert process.stdout
+        try:
+            while True:
+                said = (await process.stdout.readline()).decode(errors="replace").rstrip()
+                if not said:
+                    raise NotYet(f"`{line}` forwards", f"it has ended with exit code {await process.wait()}")
+                write(said)
+                if found := _FORWARDING.match(said):
+                    break
+            yield int(found[1])
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+    async def ask(self, url: str) -> str:
+        """Return what a URL of this machine answers. Raises NotYet when there is no answer."""
+        try:
+            async with aiohttp.ClientSession(trust_env=False) as session, session.get(url, ssl=False) as answer:
+                return await answer.text()
+        except aiohttp.ClientError as error:
+            raise NotYet(f"{url} answers", str(error) or type(error).__name__) from None
 
     async def look(self) -> Snapshot:
         """Return what is in all clusters now. Raises NotYet when one of them does not answer."""

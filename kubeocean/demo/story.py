@@ -20,7 +20,7 @@ from kubeocean.demo.observations import (
     nothing_left_of,
     twins_are_right,
 )
-from kubeocean.domain.naming import physical_name
+from kubeocean.sandbox.kwok import POD_LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,30 @@ class Run:
 
     line: str
     within: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """A command line like `Run`, run again until its output has `part` in it; `what` tells what that shows."""
+
+    line: str
+    part: str
+    what: str
+    within: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A `kubectl port-forward` in the background, at whose end `path` must answer with `part`; then it is ended.
+
+    `scheme` is what is spoken there; a certificate is not looked at.
+    """
+
+    line: str
+    path: str
+    part: str
+    scheme: str = "http"
+    within: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +68,7 @@ class Observe:
     within: float = 30.0
 
 
-Act = Run | StartManager | Observe
+Act = Run | Hear | Forward | StartManager | Observe
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +140,31 @@ _TWINS = Step(
     ),
 )
 
+_REACH = Step(
+    "Reach into a Pod with kubectl",
+    "The proxier, a child process of the manager, is the kubelet of all virtual nodes. It asks the physical cluster about the "
+    "twin: here KWOK, whose log has one line, which runs commands on this machine and forwards to its own port.",
+    (
+        Hear(f"kubectl logs deployment/{APP}", POD_LOG.partition("stdout F ")[2].strip(), "the log is the twin's"),
+        Hear(f"kubectl exec deployment/{APP} -- echo 'as if from inside'", "as if from inside", "the command has run there"),
+        Forward(f"kubectl port-forward deployment/{APP} :8080", "/healthz", "ok", scheme="https"),
+    ),
+)
+
 _CONTAINER = Step(
     "Run a Pod in a real container",
-    f"One node of {HALF.context} is not played: a kubelet with containerd. The lender reads there what the container prints; "
-    "the container talks to the virtual API server, as the ServiceAccount that its Pod has there.",
+    f"One node of {HALF.context} is not played: a kubelet with containerd. The container talks to the virtual API server, as "
+    "the ServiceAccount that its Pod has there, and kubectl reaches it as on any other node.",
     (
         Run(f"cat {HELLO}.yaml"),
         Run(f"kubectl apply -f {HELLO}.yaml"),
         Observe(a_container_is_real),
-        Run(f"kubectl --context {HALF.context} -n {MOUNT_NAMESPACE} logs {physical_name(HELLO, NAMESPACE)}"),
+        Hear(
+            f"kubectl logs {HELLO}", f"system:serviceaccount:{NAMESPACE}:default",
+            "the log is the container's, and the virtual API server knew it",
+        ),
+        Hear(f"kubectl exec {HELLO} -- hostname", HELLO, "the command has run in the container"),
+        Forward(f"kubectl port-forward {HELLO} :8080", "/healthz", "ok"),
         Run(f"kubectl delete pod {HELLO}"),
     ),
 )
@@ -154,4 +194,4 @@ _UNBIND = Step(
 
 def build_story(*, real: bool) -> tuple[Step, ...]:
     """Return the steps; `real`: one of the nodes is a real one."""
-    return (_START, _BIND, _DEPLOY, _TWINS, *([_CONTAINER] if real else []), _DELETE, _UNBIND)
+    return (_START, _BIND, _DEPLOY, _TWINS, _REACH, *([_CONTAINER] if real else []), _DELETE, _UNBIND)

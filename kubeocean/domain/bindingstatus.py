@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubeocean.api import names
+from kubeocean.domain.proxierstate import ProxierState
 from kubeocean.kube.meta import Json, finalizers_of, format_time, is_deleting, name_of, resource_version_of
 
 PENDING, READY, FAILED = "Pending", "Ready", "Failed"
@@ -22,6 +23,7 @@ IDENTITY_CHANGED = "ClusterIdentityChanged"
 CLUSTER_UNREACHABLE = "ClusterUnreachable"
 SYNCER_FAILED = "SyncerFailed"
 UNBINDING = "Unbinding"
+NOT_DEPLOYED = "NotDeployed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,17 @@ class SyncerState:
 
 @dataclass(frozen=True, slots=True)
 class BindingFacts:
-    """All that is known about one binding; `connection` None means nobody has looked yet, `syncer` None that none runs."""
+    """All that is known about one binding.
+
+    `connection` None: nobody has looked yet; `syncer` None: none runs; `proxier` None: it is others who start one.
+    """
 
     binding: Json
     problems: Sequence[str] = ()
     duplicate_of: str = ""
     connection: Connection | None = None
     syncer: SyncerState | None = None
+    proxier: ProxierState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +148,24 @@ def build_conditions(facts: BindingFacts, verdict: Verdict) -> list[Json]:
             "SyncerRunning" if syncer and syncer.ready else (syncer.reason if syncer and syncer.reason else INITIALIZING),
             syncer.message if syncer else "no syncer runs for this binding",
         ),
-        _condition("ProxierReady", False, "NotDeployed", "logs, exec and port-forward need the proxier, which is not deployed"),
+        _proxier(facts),
     ]
+
+
+def _proxier(facts: BindingFacts) -> Json:
+    state = facts.proxier
+    if state is None:
+        name = name_of(facts.binding)
+        return _condition(
+            "ProxierReady", False, NOT_DEPLOYED, "this manager starts no proxier and cannot tell whether one serves: "
+            f"kubectl logs, exec and port-forward need `kubeocean proxier --cluster-binding-name {name}`",
+        ) | {"status": "Unknown"}
+    before = next((
+        each for each in (facts.binding.get("status") or {}).get("conditions") or () if each["type"] == "ProxierReady"
+    ), None)
+    if before and before["status"] == "True" and not (state.ready or state.reason):
+        return dict(before)  # started anew with its manager: over in a moment, or it fails with a reason
+    return _condition("ProxierReady", state.ready, state.reason or ("Serving" if state.ready else INITIALIZING), state.message)
 
 
 def _connected(connection: Connection | None, syncer: SyncerState | None, verdict: Verdict) -> Json:

@@ -111,6 +111,10 @@ class BindingController:
             watched.trouble, watched.failures, watched.looked_at = trouble, 0, monotonic() - RECHECK + LOOK_SOON
         self.controller.enqueue(name)
 
+    def proxier_changed(self, name: str) -> None:
+        """Tell anew how the binding's virtual nodes are served."""
+        self.controller.enqueue(name)
+
     async def reconcile(self, name: str) -> Result:
         """Bring one binding one step further; returns when to look at it again."""
         binding = self._virtual.bindings.store.object(ObjectKey("", name))
@@ -140,12 +144,16 @@ class BindingController:
         try:
             spec = parse_binding(binding)
         except InvalidObject as error:
-            return BindingFacts(binding, problems=tuple(map(str, error.problems)))
+            problems = tuple(map(str, error.problems))
+            return BindingFacts(binding, problems=problems, proxier=self._launcher.proxier(name_of(binding)))
         others = [entry.object() for entry in self._virtual.bindings.store.entries()]
         if duplicate := find_duplicate(binding, others):
-            return BindingFacts(binding, duplicate_of=duplicate)
+            return BindingFacts(binding, duplicate_of=duplicate, proxier=self._launcher.proxier(name_of(binding)))
         connection = await self._connection(binding, spec)
-        return BindingFacts(binding, connection=connection, syncer=self._launcher.state(name_of(binding)))
+        name = name_of(binding)
+        return BindingFacts(
+            binding, connection=connection, syncer=self._launcher.state(name), proxier=self._launcher.proxier(name)
+        )
 
     async def _connection(self, binding: Json, spec: ClusterBindingSpec) -> Connection:
         name = name_of(binding)
@@ -232,7 +240,8 @@ class BindingController:
             self._launcher.ensure(name)  # it alone knows what it made; it drops its finalizer when all is gone
             watched = self._watched.get(name)
             facts = BindingFacts(
-                binding, connection=watched.connection if watched else None, syncer=self._launcher.state(name)
+                binding, connection=watched.connection if watched else None, syncer=self._launcher.state(name),
+                proxier=self._launcher.proxier(name),
             )
             await self._write_status(facts, decide_binding(facts))
             return Result(RECHECK)

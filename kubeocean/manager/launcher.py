@@ -1,10 +1,11 @@
-"""How a binding gets its syncer: the manager asks, an implementation (wired in `runtime.py`) does it."""
+"""How a binding gets its syncer and its proxier: the manager asks, an implementation (wired in `runtime.py`) does it."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from kubeocean.domain.bindingstatus import SyncerState
+from kubeocean.domain.proxierstate import ProxierState
 
 
 class Launcher(Protocol):
@@ -15,6 +16,9 @@ class Launcher(Protocol):
 
     def state(self, binding: str) -> SyncerState | None:
         """Return how the binding's syncer is doing; None when none was asked for, or it has finished."""
+
+    def proxier(self, binding: str) -> ProxierState | None:
+        """Return how the binding's virtual nodes are served; None when that is no concern of this launcher."""
 
     async def stop(self, binding: str) -> None:
         """End the binding's syncer and wait until it has ended."""
@@ -34,6 +38,9 @@ class NoLauncher:
         if self._is_reported(binding):
             return SyncerState(True, "a syncer started by others serves this binding")
         return SyncerState(False, f"waiting for: kubeocean syncer --cluster-binding-name {binding}")
+
+    def proxier(self, binding: str) -> ProxierState | None:
+        """Return None: whoever starts the syncers starts proxiers, too."""
 
     async def stop(self, binding: str) -> None:
         """Do nothing."""

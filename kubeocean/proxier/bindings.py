@@ -26,6 +26,7 @@ from kubeocean.proxier.side import PhysicalSide
 SYNCED_WITHIN: Final = 60.0  # seconds
 PROBE_EVERY: Final = 2.0  # seconds
 PATIENCE: Final = 3  # missed probes in a row until a cluster counts as dead
+CONNECTING: Final = "connecting to the physical cluster"  # the trouble of one that nobody has looked at yet
 _BACKOFF: Final = Backoff(base=1.0, cap=60.0)
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ class ServedBinding:
     ) -> None:
         self.name, self.spec = name, spec
         self.side: PhysicalSide | None = None
-        self.trouble = "connecting"
+        self.trouble = CONNECTING
         self._owner = Owner(virtual_uid, spec.cluster_id)
         self._sessions, self._known_uid, self._user_agent = sessions, known_uid, user_agent
         self._renewed = asyncio.Event()

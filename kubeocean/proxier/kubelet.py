@@ -128,7 +128,9 @@ async def _relay_logs(
         return _words(405, "logs are read with GET")
     async with side.get(target) as answer:
         if answer.status != 200:
-            return _words(answer.status, _message(await answer.content.read(_LONGEST_REFUSAL)).replace(*rename))
+            # Not a newline more: the API server puts these words before the user as they are.
+            text = _message(await answer.content.read(_LONGEST_REFUSAL)).replace(*rename)
+            return web.Response(status=answer.status, text=text)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         response.enable_chunked_encoding()
         await response.prepare(request)

@@ -1,22 +1,26 @@
 """One TCP port per virtual node: the request's path does not name the node, so the port must.
 
 Listeners follow the virtual nodes: a node that comes, goes or changes its port is served, or no longer, with the next look.
-A port that somebody else holds is tried again with every look, and said so in the log and in `troubles`; other nodes are
-served meanwhile. All listeners share one server, so closing one ends no stream of another.
+A port that cannot be opened is tried again with every look, and said so in the log (once) and in `troubles`; one that somebody
+else holds for a while is in `blocked`, too. Other nodes are served meanwhile. All listeners share one server, so closing one
+ends no stream of another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from typing import Final
 
 import structlog
 from aiohttp import web
 
 HEAD_WITHIN: Final = 15.0  # seconds for a caller to say what it wants; also how long an idle connection is kept
+BLOCKED_AFTER: Final = 5.0  # seconds: whoever had the ports before us, and is ending, has closed them by then
 _BACKLOG: Final = 512
 _LONGEST_LINE: Final = 2**14  # of a request's line, and of a header
 
@@ -33,6 +37,7 @@ class Listeners:
         self._runner: web.ServerRunner | None = None
         self._serial = asyncio.Lock()
         self.troubles: dict[str, str] = {}  # by virtual node
+        self._taken: dict[int, float] = {}  # ports that somebody else holds, and since when (monotonic)
 
     async def serve(self, ports: Mapping[str, int], context: ssl.SSLContext) -> None:
         """Listen for exactly these virtual nodes from now on."""
@@ -41,10 +46,20 @@ class Listeners:
             self._nodes = wanted
             for port in [port for port in self._sites if port not in wanted]:
                 await self._sites.pop(port).stop()
-            self.troubles = {}
+            before, self.troubles = self.troubles, {}
             for port in wanted:
                 if port not in self._sites:
                     await self._open(port, context)
+            for node, trouble in self.troubles.items():
+                if before.get(node) != trouble:
+                    log.warning("virtual node is not served", node=node, error=trouble)
+            self._taken = {port: since for port, since in self._taken.items() if self._nodes.get(port) in self.troubles}
+
+    @property
+    def blocked(self) -> dict[str, int]:
+        """Return the virtual nodes whose port somebody else has held for a while, and the port."""
+        now = monotonic()
+        return {self._nodes[port]: port for port, since in self._taken.items() if now - since > BLOCKED_AFTER}
 
     async def _open(self, port: int, context: ssl.SSLContext) -> None:
         if self._runner is None:
@@ -52,15 +67,16 @@ class Listeners:
                 self._dispatch, handler_cancellation=True, keepalive_timeout=HEAD_WITHIN, lingering_time=0, access_log=None,
                 max_line_size=_LONGEST_LINE, max_field_size=_LONGEST_LINE,
             )
-            self._runner = web.ServerRunner(server)
+            self._runner = web.ServerRunner(server, shutdown_timeout=0.0)
             await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address, port, ssl_context=context, backlog=_BACKLOG, shutdown_timeout=0.0)
+        site = web.TCPSite(self._runner, self._address, port, ssl_context=context, backlog=_BACKLOG)
         try:
             await site.start()
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
             self.troubles[self._nodes[port]] = f"cannot listen on {self._address}:{port}: {why}"
-            log.warning("virtual node is not served", node=self._nodes[port], error=self.troubles[self._nodes[port]])
+            if error.errno == errno.EADDRINUSE:  # any other trouble is not the port's: the next one would have it too
+                self._taken.setdefault(port, monotonic())
         else:
             self._sites[port] = site
 
@@ -80,7 +96,7 @@ class Listeners:
     async def close(self) -> None:
         """Stop listening; connections that are no streams are closed."""
         async with self._serial:
-            self._nodes = {}
+            self._nodes, self._taken = {}, {}
             for site in self._sites.values():
                 await site.stop()
             self._sites = {}

@@ -9,7 +9,9 @@ does not touch a stream. On a stop it closes its ports first and lets open strea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +23,8 @@ from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.permissions import CLIENT_CA_CONFIGMAP
+from kubeocean.domain.bindingstatus import find_duplicate
+from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
 from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
@@ -28,7 +32,7 @@ from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.resources import CONFIGMAPS, NODES
 from kubeocean.kube.store import Entry
-from kubeocean.proxier.bindings import ServedBinding
+from kubeocean.proxier.bindings import CONNECTING, ServedBinding
 from kubeocean.proxier.callers import Gate
 from kubeocean.proxier.certificate import ServingCertificate
 from kubeocean.proxier.kubelet import KubeletApi, answer_healthz
@@ -40,6 +44,7 @@ from kubeocean.proxier.twins import VirtualPods
 CLIENT_CA: Final = ObjectKey("kube-system", CLIENT_CA_CONFIGMAP)
 CLIENT_CA_KEY: Final = "client-ca-file"
 GATHER: Final = 0.05  # seconds in which changes of nodes are gathered before listeners follow
+PORT_AGAIN: Final = 2.0  # seconds until a port that somebody else holds is tried again
 DRAIN_WITHIN: Final = 15.0  # seconds that open streams get when the process is told to stop
 
 log = structlog.get_logger(__name__)
@@ -85,11 +90,27 @@ class Proxier:
 
     def trouble(self) -> str | None:
         """Return what keeps this process from serving, None when nothing does."""
+        return self._own_trouble() or next(iter(self._listeners.troubles.values()), None)
+
+    def _own_trouble(self) -> str:
         if self._certificate.trouble:
             return f"certificate: {self._certificate.trouble}"
-        if not (self._nodes.has_synced and self._pods.informer.has_synced):
-            return "reading the virtual cluster"
-        return next(iter(self._listeners.troubles.values()), None)
+        synced = all(each.has_synced for each in (self._bindings, self._nodes, self._ca, self._pods.informer))
+        return "" if synced else "reading the virtual cluster"
+
+    def report(self) -> ProxierReport:
+        """Return how the process and each of its bindings fares."""
+        served = {name: self._state_of(served) for name, (served, _) in self._served.items()}
+        return ProxierReport(self._own_trouble(), served, self._listeners.blocked)
+
+    def _state_of(self, served: ServedBinding) -> ProxierState:
+        if served.trouble:
+            return ProxierState(False, served.trouble, "" if served.trouble == CONNECTING else PROXIER_FAILED)
+        for vnode, trouble in self._listeners.troubles.items():
+            node = self._nodes.store.object(ObjectKey("", vnode))
+            if node and is_vnode_of(node, served.spec.cluster_id):
+                return ProxierState(False, f"{vnode}: {trouble}", PROXIER_FAILED)
+        return ProxierState(True, f"kubectl logs, exec, attach and port-forward are answered at {self._options.address}")
 
     def side_of(self, vnode: str) -> PhysicalSide | None:
         """Return the physical cluster behind a virtual node; None while it cannot be asked."""
@@ -131,11 +152,13 @@ class Proxier:
                 self._certificate.trust(ca)
             self._follow_bindings(tasks)
             await self._listeners.serve(dict(self._ports()), self._certificate.context)
-            await self._changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PORT_AGAIN if self._listeners.troubles else None):
+                    await self._changed.wait()
             await asyncio.sleep(GATHER)
 
     def _follow_bindings(self, tasks: asyncio.TaskGroup) -> None:
-        wanted = {entry.key.name: entry for entry in self._bindings.store.entries()}
+        wanted = _without_duplicates(self._bindings.store.entries())
         for name in [name for name, (served, _) in self._served.items() if not self._is_as_served(wanted.get(name), served)]:
             self._served.pop(name)[1].cancel()
         for name, entry in wanted.items():
@@ -171,6 +194,21 @@ class Proxier:
         await self._sessions.drain(DRAIN_WITHIN)
         await self._calls.close()
         await self._watches.close()
+
+
+def _without_duplicates(entries: Iterable[Entry[None]]) -> dict[str, Entry[None]]:
+    """Return by name those that are served: of two with one clusterID the first, as the manager decides it.
+
+    Else whoever may create a binding could have the streams of another one led into a cluster of his own.
+    """
+    bindings = [(entry, entry.object()) for entry in entries]
+    rivals: defaultdict[str, list[Json]] = defaultdict(list)
+    for _, binding in bindings:
+        rivals[(binding.get("spec") or {}).get("clusterID") or ""].append(binding)
+    return {
+        entry.key.name: entry for entry, binding in bindings
+        if not find_duplicate(binding, rivals[(binding.get("spec") or {}).get("clusterID") or ""])
+    }
 
 
 def _spec_of(binding: Json) -> ClusterBindingSpec | None:

@@ -23,6 +23,7 @@ from kubeocean.sandbox.realnode import door
 from kubeocean.sandbox.sandbox import Sandbox, knock, up
 from kubeocean.sandbox.spec import SandboxSpec
 from kubeocean.sandbox.state import SandboxError
+from tests.e2e import kubectl, shell
 from tests.e2e.realnode import RealFederation
 from tests.integration.federation import (
     POOL,
@@ -129,6 +130,36 @@ def real_federation(real_sandbox: Sandbox, real_manager: Program) -> Iterator[Re
 
     with for_a_module(real_sandbox, lend) as lender:
         yield RealFederation(real_sandbox, lender)
+
+
+@pytest.fixture(scope="session")
+def shell_namespace(real_federation: RealFederation) -> Iterator[str]:
+    """The namespace of the Pods of `shell.py`, on the real node."""
+    async def begin() -> str:
+        async with await connect(real_federation.sandbox.virtual) as client:
+            namespace = await make_namespace(client)
+            await shell.set_up(client, namespace, real_federation.lender)
+            return namespace
+
+    async def end(namespace: str) -> None:
+        async with await connect(real_federation.sandbox.virtual) as client:
+            await discard(client, NAMESPACES, namespace)
+
+    namespace = run(begin())
+    yield namespace
+    run(end(namespace))
+
+
+@pytest.fixture
+def ways(
+    request: pytest.FixtureRequest, real_assets: Assets, real_federation: RealFederation, shell_namespace: str
+) -> kubectl.Ways:
+    """kubectl of one version and protocol (a test's parameter), through the virtual node and straight to the twin."""
+    sandbox = real_federation.sandbox
+    return kubectl.ways(
+        real_assets, getattr(request, "param", kubectl.FLAVOURS[0]), sandbox.virtual, sandbox.physical[0],
+        shell_namespace, real_federation.lender.mount_namespace,
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ class Program:
     def start(self) -> "Program":
         assert not self.alive, "runs already"
         # Nothing of the environment may lead it to another cluster.
-        environment = {key: text for key, text in os.environ.items() if not key.startswith(("KUBE", "KUBEOCEAN_"))}
+        environment = {key: text for key, text in os.environ.items() if not key.startswith(("KUBE", "POD_IP"))}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._argv, stdout=log, stderr=log, env=environment)
         return self
@@ -87,6 +87,18 @@ class Program:
             self._process.kill()
             self._process.wait(timeout=5)
             raise AssertionError(f"it did not end within 20 s of {number.name}:\n{self.tail()}") from None
+
+    def child(self, command: str) -> int:
+        """Return the pid of its child process `kubeocean COMMAND`. Fails when it has none."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = folder.joinpath("cmdline").read_bytes().split(b"\0")
+                parent = int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # ended meanwhile
+            if parent == self.pid and command.encode() in words:
+                return int(folder.name)
+        raise AssertionError(f"no child {command} of process {self.pid}:\n{self.tail()}")
 
     def mark(self) -> int:
         """Return how long the log is now, for `tail`."""

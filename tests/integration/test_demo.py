@@ -13,7 +13,7 @@ import pytest
 
 from kubeocean.demo.cast import SLICE
 from kubeocean.demo.play import run_demo
-from kubeocean.demo.story import Observe, Run, build_story
+from kubeocean.demo.story import Forward, Hear, Observe, Run, build_story
 from kubeocean.sandbox.sandbox import Sandbox
 from kubeocean.sandbox.state import NoSandbox
 
@@ -57,7 +57,7 @@ async def test_a_sabotaged_demo_fails_usefully_and_the_next_one_clears_it_away_a
         assert real, "this machine is to have real nodes, and the demo shows none"
         assert "Hello from a real container" in text
     whole = build_story(real=real)
-    assert text.count("✓") == sum(isinstance(act, Observe) for step in whole for act in step.acts)
+    assert text.count("✓") == sum(isinstance(act, Observe | Hear | Forward) for step in whole for act in step.acts)
     assert f"All {len(whole)} steps were observed" in text
     assert not manager.alive
     with pytest.raises(NoSandbox):

@@ -10,9 +10,10 @@ async def test_the_second_is_refused_without_harm_to_the_first_and_served_when_t
     first = await federation.lend()
 
     async def settled() -> bool:
-        return bool((await federation.virtual.get(CLUSTERBINDINGS, first.binding))["status"].get("nodes") == 1)
+        binding = await federation.virtual.get(CLUSTERBINDINGS, first.binding)
+        return bool(binding["status"].get("nodes") == 1) and condition(binding, "ProxierReady")["status"] == "True"
 
-    await eventually(settled, what="the first has counted its node")
+    await eventually(settled, within=20, what="the first has counted its node, and its proxier serves it")
     before = described(await federation.virtual.get(CLUSTERBINDINGS, first.binding))
     virtual, physical = (AuditLog(cluster) for cluster in (federation.sandbox.virtual, federation.sandbox.physical[0]))
     second = await federation.bind(await federation.pool(), ready=False, clusterID=first.cluster_id)

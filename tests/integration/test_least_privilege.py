@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
-from kubeocean.clusters.permissions import INSTALL_RULES, PHYSICAL_RULES, VIRTUAL_SYNCER_RULES, Rule
+from kubeocean.clusters.permissions import INSTALL_RULES, PHYSICAL_RULES, VIRTUAL_PROXIER_RULES, VIRTUAL_SYNCER_RULES, Rule
 from kubeocean.kube.client import Client, PatchType
 from kubeocean.kube.meta import Json, labels_of, name_of, namespace_of
 from kubeocean.kube.resources import (
@@ -75,7 +75,7 @@ async def limited(
 
 
 def config_objects() -> Iterator[Json]:
-    for name in ("manager.yaml", "syncer.yaml", "manager-inprocess.yaml", "manager-install-crds.yaml"):
+    for name in ("manager.yaml", "syncer.yaml", "proxier.yaml", "manager-inprocess.yaml", "manager-install-crds.yaml"):
         yield from yaml.safe_load_all((CONFIG / name).read_text())
 
 
@@ -114,7 +114,7 @@ async def test_the_main_job_is_done_with_the_least_rights_on_both_sides(
 
     assert ": 403" not in program.log.read_text(), [line for line in program.log.read_text().splitlines() if ": 403" in line]
     expect_within(physical, borrower, [*PHYSICAL_RULES], lender.mount_namespace)
-    expect_within(virtual, user, [*VIRTUAL_SYNCER_RULES, *INSTALL_RULES], "")
+    expect_within(virtual, user, [*VIRTUAL_SYNCER_RULES, *VIRTUAL_PROXIER_RULES, *INSTALL_RULES], "")
 
 
 async def borrow(federation: Federation, lender: Lender) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.meta import Json, uid_of
 from kubeocean.kube.resources import CLUSTERROLEBINDINGS, LEASES, PODS, SERVICEACCOUNTS
 from kubeocean.sandbox.sandbox import Sandbox
@@ -17,6 +18,7 @@ from tests.integration.federation import (
     Lender,
     Made,
     build_pod,
+    condition,
     discard,
     eventually,
     find,
@@ -70,6 +72,8 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
             syncers.append(start("syncer", "--leader-elect=false", flag))
 
         lender = await lend(federation, start_syncer)
+        served = condition(await federation.virtual.get(CLUSTERBINDINGS, lender.binding), "ProxierReady")
+        assert (served["status"], served["reason"]) == ("Unknown", "NotDeployed"), "nobody here knows whether a proxier runs"
         log = AuditLog(sandbox.physical[0])
         await federation.virtual.create(PODS, build_pod("web", namespace, lender))
         (vpod,) = await federation.running(namespace, "web")

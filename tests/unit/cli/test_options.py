@@ -1,10 +1,13 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from kubeocean.cli import app
 from kubeocean.cli.options import process_flags, seconds
-from kubeocean.settings import ManagerSettings, SyncerSettings
+from kubeocean.settings import ManagerSettings, ProxierSettings, SyncerSettings
 
 DURATIONS = {"15s": 15.0, "500ms": 0.5, "2m": 120.0, "1h": 3600.0, "1.5s": 1.5, "10": 10.0}
 
@@ -40,13 +43,51 @@ def test_the_virtual_api_server_is_read_as_host_and_port(text: str) -> None:
     assert ManagerSettings(virtual_api_server=text).api_server == ADDRESSES[text]
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The settings of the programs that were to be started."""
+    seen: list[Any] = []
+    for command in ("manager", "proxier"):
+        monkeypatch.setattr(f"kubeocean.cli.{command}.start", lambda make, _, **__: seen.append(make()))
+    return seen
+
+
+VNODE_ADDRESSES: dict[str, tuple[dict[str, str], list[str], str]] = {
+    "on a laptop it is loopback": ({}, [], "127.0.0.1"),
+    "in a Pod that knows its IP it is that": ({"POD_IP": "10.1.2.3"}, [], "10.1.2.3"),
+    "unless it is said otherwise, of a Service perhaps": (
+        {"POD_IP": "10.1.2.3", "KUBEOCEAN_VNODE_ADDRESS": "10.96.0.7"}, [], "10.96.0.7"),
+    "a flag has the last word": ({"KUBEOCEAN_VNODE_ADDRESS": "10.96.0.7"}, ["--vnode-address=10.9.9.9"], "10.9.9.9"),
+}
+
+
+@pytest.mark.parametrize("sentence", VNODE_ADDRESSES)
+def test_where_virtual_nodes_are_served(sentence: str, started: list[Any]) -> None:
+    environment, flags, address = VNODE_ADDRESSES[sentence]
+    result = CliRunner(env={"POD_IP": None, "KUBEOCEAN_VNODE_ADDRESS": None, **environment}).invoke(app, ["manager", *flags])
+    assert result.exit_code == 0, result.output
+    assert started[0].vnode_address == address
+
+
+def test_the_managers_proxier_goes_by_the_managers_settings(started: list[Any]) -> None:
+    flags = ["--kubeconfig=virtual.kubeconfig", "--vnode-address=10.96.0.7", "--proxier-bind-address=0.0.0.0",
+             "--log-level=debug", "--log-format=console"]
+    assert CliRunner().invoke(app, ["manager", *flags]).exit_code == 0
+    result = CliRunner().invoke(app, ["proxier", "--supervised", *started[0].proxier_flags])
+    assert result.exit_code == 0, result.output
+    assert started[1] == ProxierSettings(
+        kubeconfig=Path("virtual.kubeconfig").absolute(), vnode_address="10.96.0.7", bind_address="0.0.0.0", log_level="debug",
+        log_format="console", metrics_bind_address="0", health_probe_bind_address="0", supervised=True,
+    )
+
+
 def test_leader_election_times_that_cannot_work_are_refused() -> None:
     result = CliRunner().invoke(app, ["manager", "--leader-election-lease-duration", "5s"])
     assert result.exit_code == 2
     assert "lease duration > renew deadline" in result.output
 
 
-@pytest.mark.parametrize("command", ["manager", "syncer", "sandbox", "crds", "rbac", "version"])
+@pytest.mark.parametrize("command", ["manager", "syncer", "proxier", "sandbox", "crds", "rbac", "version"])
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -67,6 +108,7 @@ MISTYPED = {
     "an unknown flag": (["--nonsense"], "--nonsense"),
     "an unknown zone": (["--time-zone=Mars/Phobos"], "--time-zone: unknown time zone 'Mars/Phobos': write an IANA name"),
     "a name for the DNS": (["--virtual-dns=dns.local"], "--virtual-dns: 'dns.local' is no IP address; write one such as"),
+    "no address to bind": (["--proxier-bind-address=here"], "--proxier-bind-address: 'here' is no IP address"),
     "no vnode address": (["--vnode-address="], "--vnode-address: '' is no IP address"),
     "a URL as API server": (["--virtual-api-server=https://x"], "--virtual-api-server: 'https://x' is no address; write HOST"),
     "no number as port": (["--virtual-api-server=x:y"], "--virtual-api-server: 'x:y' is no address; write HOST or HOST:PORT"),

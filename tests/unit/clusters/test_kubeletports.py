@@ -93,3 +93,32 @@ def test_whoever_moves_to_an_address_gives_way_to_who_is_there() -> None:
 
 def test_the_number_follows_from_the_name() -> None:
     assert Cache().ports.choose("a", HERE, None) == proxier_port("a", set())
+
+
+def test_a_port_that_cannot_be_opened_is_given_up_for_the_next_one_and_those_who_care_are_woken_once() -> None:
+    a = node("a", 15000)
+    cache = Cache(a)
+    for _ in range(2):  # it is told of again and again
+        cache.ports.bar("a", (HERE, 15000))
+    assert cache.clashes == ["a"]
+    assert cache.ports.choose("a", HERE, a) == 15001
+    assert cache.ports.choose("b", HERE, None) == 15002
+    moved = node("a", 15001)
+    cache.put(moved)
+    assert cache.ports.choose("a", HERE, moved) == 15001
+    assert cache.ports.choose("c", THERE, None) == 15000, "at another address it may be free"
+
+
+def test_a_port_that_was_only_promised_can_be_given_up_too() -> None:
+    cache = Cache()
+    assert cache.ports.choose("a", HERE, None) == 15000
+    cache.ports.bar("a", (HERE, 15000))
+    assert cache.ports.choose("a", HERE, None) == 15001
+
+
+def test_a_node_does_not_run_away_from_ports_for_ever() -> None:
+    cache = Cache()
+    for _ in range(10):
+        cache.ports.bar("a", (HERE, cache.ports.choose("a", HERE, None)))
+    assert cache.ports.choose("a", HERE, None) == 15003
+    assert cache.clashes == ["a", "a", "a"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from kubeocean.demo.narrator import Narrator
 from kubeocean.demo.observations import NotYet, Snapshot
 from kubeocean.demo.play import play
 from kubeocean.demo.stage import Stage, merge_kubeconfigs
-from kubeocean.demo.story import Observe, Run, StartManager, Step
+from kubeocean.demo.story import Forward, Hear, Observe, Run, StartManager, Step
 from kubeocean.kube.meta import Json
 from kubeocean.sandbox.state import ComponentInfo
 
@@ -36,6 +37,17 @@ class ScriptedStage(Stage):
         if line == "hang":
             await asyncio.Event().wait()
         return self.code
+
+    @asynccontextmanager
+    async def forwarding(self, line: str, write: Callable[[str], None]) -> AsyncIterator[int]:
+        self.lines.append(line)
+        write("Forwarding from 127.0.0.1:4711 -> 8080")
+        yield 4711
+
+    async def ask(self, url: str) -> str:
+        if "down" in url:
+            raise NotYet(f"{url} answers", "refused")
+        return f"ok by {url}\n"
 
     async def look(self) -> Snapshot:
         return Snapshot({"virtual": []})
@@ -123,6 +135,40 @@ async def test_a_command_that_hangs_ends_the_play() -> None:
     observed, text = await told(ScriptedStage(), Step("Hang", "", (Run("hang", within=0.01),)))
     assert not observed
     assert "expected: the command ends within 0.01 s" in text
+
+
+async def test_what_a_command_is_to_say_is_waited_for() -> None:
+    class Later(ScriptedStage):
+        async def run(self, line: str, write: Callable[[str], None]) -> int:
+            write("said at last" if self.lines else "not yet")
+            return await super().run(line, lambda _: None)
+
+    observed, text = await told(Later(), Step("Listen", "", (Hear("kubectl logs x", "at last", "it has spoken"),)))
+    assert observed
+    assert "$ kubectl logs x\nsaid at last\n" in text
+    assert "not yet" not in text
+    assert "✓ it has spoken (" in text
+
+
+async def test_a_command_that_says_something_else_ends_the_play() -> None:
+    observed, text = await told(ScriptedStage(), Step("Listen", "", (Hear("kubectl logs x", "at last", "", within=0),)))
+    assert not observed
+    assert "seen:     said by kubectl logs x" in text
+
+
+async def test_a_forwarded_port_is_asked_and_its_answer_told() -> None:
+    step = Step("Reach", "", (Forward("kubectl port-forward x :8080", "/healthz", "ok"),))
+    observed, text = await told(ScriptedStage(), step)
+    assert observed
+    assert "$ kubectl port-forward x :8080 &\nForwarding from 127.0.0.1:4711 -> 8080\n" in text
+    assert "✓ http://127.0.0.1:4711/healthz leads there and answers: ok by" in text
+
+
+@pytest.mark.parametrize(("path", "part", "seen"), [("/down", "ok", "refused"), ("/healthz", "fine", "ok by")])
+async def test_a_forwarded_port_that_does_not_answer_as_it_should_ends_the_play(path: str, part: str, seen: str) -> None:
+    observed, text = await told(ScriptedStage(), Step("Reach", "", (Forward("kubectl port-forward x :8080", path, part),)))
+    assert not observed
+    assert seen in text
 
 
 async def test_off_a_terminal_lines_are_whole_and_without_colour() -> None:

@@ -10,6 +10,7 @@ from kubeocean.domain.bindingstatus import (
     diff_status,
     find_duplicate,
 )
+from kubeocean.domain.proxierstate import ProxierState
 from kubeocean.kube.meta import Json
 from kubeocean.kube.patch import apply_merge
 
@@ -107,12 +108,27 @@ def test_other_programs_conditions_are_kept_and_times_move_only_with_the_status(
     assert conditions["Ready"]["lastTransitionTime"] == "2026-01-01T12:00:00Z"
 
 
-def test_the_proxier_is_not_part_of_ready() -> None:
-    patch = write(BindingFacts(binding(), connection=WELL, syncer=RUNNING))
+SERVED = {"type": "ProxierReady", "status": "True", "reason": "Serving", "message": "at 127.0.0.1"}
+PROXIERS = {
+    "where others start it nobody here knows": (None, None, ("Unknown", "NotDeployed")),
+    "one that serves is ready": (ProxierState(True, "at 127.0.0.1"), None, ("True", "Serving")),
+    "one that starts is not yet": (ProxierState(False, "reading"), None, ("False", "Initializing")),
+    "one that fails says so": (ProxierState(False, "died", "ProxierFailed"), None, ("False", "ProxierFailed")),
+    "one that served and fails, too": (ProxierState(False, "died", "ProxierFailed"), SERVED, ("False", "ProxierFailed")),
+    "one that merely starts again with its manager is no news": (ProxierState(False, "reading"), SERVED, ("True", "Serving")),
+    "what was served is not believed when the launcher is another": (None, SERVED, ("Unknown", "NotDeployed")),
+}
+
+
+@pytest.mark.parametrize("promise", PROXIERS)
+def test_the_proxier_is_told_of_and_is_not_part_of_ready(promise: str) -> None:
+    proxier, before, expected = PROXIERS[promise]
+    old = binding() | {"status": {"conditions": [before] if before else []}}
+    patch = write(BindingFacts(old, connection=WELL, syncer=RUNNING, proxier=proxier))
     assert patch is not None
     conditions = {condition["type"]: condition for condition in patch["status"]["conditions"]}
     assert conditions["Ready"]["status"] == "True"
-    assert (conditions["ProxierReady"]["status"], conditions["ProxierReady"]["reason"]) == ("False", "NotDeployed")
+    assert (conditions["ProxierReady"]["status"], conditions["ProxierReady"]["reason"]) == expected
 
 
 def test_the_first_binding_with_a_cluster_id_is_never_harmed() -> None:

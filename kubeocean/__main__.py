@@ -1,0 +1,5 @@
+"""`python -m kubeocean`: the command line, whatever `kubeocean` is on the PATH."""
+
+from kubeocean.cli import main
+
+main()

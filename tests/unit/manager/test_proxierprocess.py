@@ -1,0 +1,117 @@
+"""The manager's child process, played by a few lines of Python."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
+from kubeocean.kube.backoff import Backoff
+from kubeocean.manager import proxierprocess
+from kubeocean.manager.proxierprocess import ProxierProcess
+
+SERVING = ProxierState(True, "serves")
+SERVES = ProxierReport("", {"a": SERVING}).encode()
+CHILD = """
+import os, signal, sys, time
+open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
+exec(sys.argv[2])
+"""
+TELLS = f"print({SERVES!r}, flush=True); time.sleep(60)"
+
+
+class Child:
+    """One supervised process after the other, each doing `does`."""
+
+    def __init__(self, does: str, folder: Path) -> None:
+        self._pids = folder / "pids"
+        self.changes: list[str] = []
+        self.process = ProxierProcess((sys.executable, "-c", CHILD, str(self._pids), does), lambda: ["a"])
+        self.process.on_change = self.changes.append
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line) for line in self._pids.read_text().split()] if self._pids.exists() else []
+
+    async def until(self, check: Callable[["Child"], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not check(self):
+                await asyncio.sleep(0.02)
+
+    async def until_state(self, state: ProxierState) -> None:
+        await self.until(lambda child: child.process.state("a") == state)
+
+
+@asynccontextmanager
+async def supervised(does: str, folder: Path) -> AsyncIterator[Child]:
+    child = Child(does, folder)
+    task = asyncio.create_task(child.process.run())
+    yield child
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert [pid for pid in child.pids if runs(pid)] == [], "nothing is left of it"
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxierprocess, "RESTART", Backoff(base=0.05, cap=0.1, jitter=0.0))
+
+
+async def test_what_it_reports_is_its_state_and_a_change_is_told_once(tmp_path: Path) -> None:
+    async with supervised(f"print({SERVES!r}, flush=True); {TELLS}", tmp_path) as child:
+        assert child.process.state("a").ready is False
+        await child.until_state(SERVING)
+        await asyncio.sleep(0.1)
+        assert child.changes == ["a"]
+
+
+async def test_its_death_is_noticed_and_another_one_is_started(tmp_path: Path) -> None:
+    async with supervised(TELLS, tmp_path) as child:
+        await child.until_state(SERVING)
+        os.kill(child.pids[0], signal.SIGKILL)
+        await child.until(lambda child: len(child.changes) == 2)
+        state = child.process.state("a")
+        assert (state.reason, state.message) == (
+            PROXIER_FAILED, "the proxier ended with SIGKILL; it is started again, its log tells why"
+        )
+        await child.until_state(SERVING)
+        assert len(child.pids) == 2
+
+
+@pytest.mark.parametrize(("does", "why"), [
+    ("sys.exit(3)", "exit code 3"),
+    ("print('hello', flush=True); time.sleep(60)", "cannot be understood"),
+    ("time.sleep(60)", "gave no sign of life"),
+])
+async def test_one_that_does_not_work_is_ended_and_started_again_and_says_why(
+    does: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxierprocess, "SILENCE", 1.0)
+    async with supervised(does, tmp_path) as child:
+        await child.until(lambda child: why in child.process.state("a").message)
+        await child.until(lambda child: len(child.pids) > 2)
+
+
+async def test_one_that_does_not_stop_when_told_to_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxierprocess, "ENDS_WITHIN", 0.3)
+    async with supervised(f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {TELLS}", tmp_path) as child:
+        await child.until_state(SERVING)
+
+
+async def test_a_program_that_is_not_there_is_a_failure_too() -> None:
+    process = ProxierProcess(("/nonexistent/python",), lambda: ["a"])
+    task = asyncio.create_task(process.run())
+    async with asyncio.timeout(10):
+        while "cannot be started" not in process.state("a").message:
+            await asyncio.sleep(0.02)
+    task.cancel()
