@@ -103,8 +103,10 @@ def _field(path: str, rule: Rule, before: Any, after: Any) -> Iterator[FieldChan
                 yield FieldChange(path, Fate.DROPPED if before is not None else Fate.ADDED, rule.why, before, after)
         case Treatment.RENAME if before != after:
             yield FieldChange(path, Fate.RENAMED, rule.why, before, after)
+        case _ if rule.of and (isinstance(before, list) or isinstance(after, list)):
+            yield from _elements(path, rule, before or [], after or [])
         case _ if rule.of and before is not None and after is not None:
-            yield from _below(path, rule, before, after)
+            yield from _compare(before, after, rule.of, path)
         case _:
             yield from _plain(path, rule, before, after)
 
@@ -122,10 +124,7 @@ def _plain(path: str, rule: Rule, before: Any, after: Any) -> Iterator[FieldChan
         yield FieldChange(path, Fate.REWRITTEN, why, before, after)
 
 
-def _below(path: str, rule: Rule, before: Any, after: Any) -> Iterator[FieldChange]:
-    if not isinstance(before, list):
-        yield from _compare(before, after, rule.of, path)
-        return
+def _elements(path: str, rule: Rule, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
     left = dict(_keyed(after))
     for key, item in _keyed(before):
         twin = left.pop(key, None)

@@ -50,7 +50,7 @@ async def use_everything(federation: Federation, namespace: str) -> Lender:
     pod = build_pod("web", namespace, lender, metadata={"labels": LABELS}, **_needing_everything())
     await federation.virtual.create(PODS, pod)
     await federation.virtual.create(PODS, build_pod("other", namespace, lender))
-    await federation.running(namespace, "web", "other")
+    await federation.running(namespace, "web", "other", within=60)  # volume controllers of two clusters take their time
     await eventually(lambda: _all_there(federation, lender, namespace), within=20, what="everything is in place")
     return lender
 
