@@ -125,8 +125,9 @@ def _plain(path: str, rule: Rule, before: Any, after: Any) -> Iterator[FieldChan
 
 
 def _elements(path: str, rule: Rule, before: list[Any], after: list[Any]) -> Iterator[FieldChange]:
-    left = dict(_keyed(after))
-    for key, item in _keyed(before):
+    named = TABLES[rule.of].get("name", rule).treatment is not Treatment.RENAME  # else the twin's is called otherwise
+    left = dict(_keyed(after, named))
+    for key, item in _keyed(before, named):
         twin = left.pop(key, None)
         if twin is None:
             yield FieldChange(f"{path}[{key}]", Fate.DROPPED, rule.why, item)
@@ -149,11 +150,11 @@ def _why_volume(before: Json, after: Json) -> str:
     return (rule.why if rule else "") or "the names in it are those of our copies"
 
 
-def _keyed(items: list[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield elements with what tells them apart: their name, else their place."""
+def _keyed(items: list[Any], named: bool) -> Iterator[tuple[str, Any]]:
+    """Yield elements with what tells them apart: their name if they are `named`, else their place."""
     seen: set[str] = set()
     for index, item in enumerate(items):
-        key = str((item.get("name") if isinstance(item, dict) else None) or index)
+        key = str((item.get("name") if named and isinstance(item, dict) else None) or index)
         if key in seen:
             key = f"{key}#{index}"
         seen.add(key)

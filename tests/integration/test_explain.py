@@ -118,7 +118,7 @@ def test_what_is_mistyped_is_one_clear_line(sandbox: Sandbox) -> None:
     program, kubeconfig = Path(sys.executable).with_name("kubeocean"), f"--kubeconfig={sandbox.virtual.kubeconfig}"
     wide = {**os.environ, "COLUMNS": "200"}
     for pod, says in (("web", "write NAMESPACE/NAME"), ("default/nobody", "there is no Pod default/nobody")):
-        argv = [program, "explain", "pod", pod, kubeconfig]
+        argv = [str(program), "explain", "pod", pod, kubeconfig]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, env=wide)
         assert done.returncode == 2
         assert says in done.stderr
