@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +12,10 @@ from rich.text import Text
 
 from kubeocean.checks.explaining import Explanation
 from kubeocean.domain.explanation import Step
-from kubeocean.domain.forgediff import Fate
+from kubeocean.domain.forgediff import Fate, FieldChange
 from kubeocean.kube.meta import format_time, key_of
 
-_LONGEST = 60  # characters of a value in the table
+_LONGEST = 240  # characters of a value in the table
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
     console.print(Text(f"Pod {key_of(vpod)}: {status.get('phase') or 'Pending'}", style="bold"), soft_wrap=True)
     if explanation.binding:
         twin = f"twin {explanation.twin}" if explanation.twin else "no twin"
-        console.print(f"  on {vpod['spec'].get('nodeName')} of ClusterBinding {explanation.binding}, {twin}", soft_wrap=True)
+        where = f"  on {vpod['spec'].get('nodeName')} of ClusterBinding {explanation.binding}, {twin}"
+        console.print(Text(where), soft_wrap=True)
     if explanation.trouble:
         console.print(Text(f"  the physical side cannot be looked at: {explanation.trouble}", style="red"), soft_wrap=True)
     console.print()
@@ -64,7 +66,7 @@ def _timeline(steps: list[Step]) -> Table:
         table.add_column(column, overflow="fold", justify="right" if column == "TOOK" else "left")
     for step in steps:
         took = "" if step.after is None else f"{step.after:+g} s"
-        table.add_row(format_time(step.at) if step.at else "-", took, step.side.value, step.what, step.detail)
+        _add_row(table, format_time(step.at) if step.at else "-", took, step.side.value, step.what, step.detail)
     return table
 
 
@@ -75,12 +77,30 @@ def _print_fields(console: Console, explanation: Explanation) -> None:
     for column in ("FIELD", "FATE", "FROM", "TO", "WHY"):
         table.add_column(column, overflow="fold", ratio=1 if column in ("FIELD", "WHY") else None)
     kept = [each.path.removeprefix("spec.") for each in explanation.fields if each.fate is Fate.KEPT]
-    for each in explanation.fields:
-        if each.fate is not Fate.KEPT:
-            table.add_row(each.path, each.fate.value, _short(each.before), _short(each.after), each.why)
+    for each in _gathered(explanation.fields):
+        _add_row(table, each.path, each.fate.value, _short(each.before), _short(each.after), each.why)
     console.print(table)
     if kept:
         console.print(Text(f"kept as they are: {', '.join(kept)}", style="dim"), soft_wrap=True)
+
+
+def _gathered(fields: Iterable[FieldChange]) -> Iterator[FieldChange]:
+    """Yield what was not kept; elements that were added beside each other for one reason are told together, by their keys."""
+    added: dict[tuple[str, str], list[str]] = {}
+    rest = []
+    for each in fields:
+        parent, bracket, key = each.path.removesuffix("]").rpartition("[")
+        if each.fate is Fate.ADDED and bracket and each.path.endswith("]"):
+            added.setdefault((parent, each.why), []).append(key)
+        elif each.fate is not Fate.KEPT:
+            rest.append(each)
+    yield from rest
+    for (parent, why), keys in added.items():
+        yield FieldChange(parent, Fate.ADDED, why, None, ", ".join(keys))
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*map(Text, cells))  # as they are: what stands in brackets is no markup
 
 
 def _short(value: object) -> str:

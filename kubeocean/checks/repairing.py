@@ -18,7 +18,7 @@ from kubeocean.domain.depmap import Step as CopyStep
 from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
 from kubeocean.domain.hostports import placeholder_labels
-from kubeocean.domain.marks import build_mark_patch, build_unmark_patch
+from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
 from kubeocean.domain.mirrors import Change, Create, Remove
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podpair import is_twin_of, recorded_twin
@@ -39,8 +39,8 @@ from kubeocean.kube.meta import (
 )
 from kubeocean.kube.resources import NODES, PODS
 
-# Of these the original may well live: that it needs no copy any more is what the look has found.
-_MAY_LIVE = frozenset({"NotInUse", "NotMirrored", "PodIsOver"})
+# Of this the original may well live: that it is not to be mirrored is the binding's word.
+_MAY_LIVE = "NotMirrored"
 
 
 class Left(Exception):
@@ -98,11 +98,17 @@ def _must_be_ours(sides: Sides, ref: Ref, live: Json) -> None:
 async def _must_be_over(sides: Sides, finding: Finding) -> None:
     """Return when what the object stands for is proved gone."""
     origin = finding.origin
-    if origin is None or finding.reason in _MAY_LIVE:
+    if origin is None or finding.reason == _MAY_LIVE:
         return  # the look just made, a whole list of a confirmed cluster, is the proof
     live = await _read(sides, origin)
-    if live is not None and (not origin.uid or uid_of(live) == origin.uid):
-        raise Left(f"{origin} lives after all")
+    if live is None or (origin.uid and uid_of(live) != origin.uid):
+        return
+    match finding.kind:
+        case Kind.ORPHAN_COPY if not is_marked(live, sides.spec.cluster_id):
+            return  # whoever needs a copy has it marked before anything else
+        case Kind.LEFTOVER_TOKEN if (live.get("status") or {}).get("phase") in TERMINAL_PHASES:
+            return
+    raise Left(f"{origin} lives after all")
 
 
 # --- the mends -------------------------------------------------------------------------------------------------------

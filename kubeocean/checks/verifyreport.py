@@ -54,12 +54,12 @@ def _print_verdict(console: Console, verdict: Verdict) -> None:
     if verdict.error:
         console.print(title.append(Text(f": could not look: {verdict.error}", style="red")), soft_wrap=True)
         return
-    seen = f"{verdict.nodes} virtual nodes, {verdict.pods} virtual Pods"
+    seen = f"{_counted(verdict.nodes, 'virtual node')}, {_counted(verdict.pods, 'virtual Pod')}"
     if not verdict.told:
         console.print(title.append(Text(f": both sides agree ({seen})", style="green")), soft_wrap=True)
     else:
-        count = len(verdict.told)
-        console.print(title.append(Text(f": {count} finding{'s'[:count != 1]} ({seen})", style="yellow")), soft_wrap=True)
+        found = _counted(len(verdict.told), "finding")
+        console.print(title.append(Text(f": {found} ({seen})", style="yellow")), soft_wrap=True)
         console.print(_table(verdict.told))
         console.print(Text(_summary(verdict), style="dim"), soft_wrap=True)
     for note in verdict.notes:
@@ -74,11 +74,14 @@ def _table(told: Sequence[Told]) -> Table:
     for each in told:
         finding = each.finding
         about = finding.about
-        table.add_row(
-            f"{finding.kind}\n({finding.reason})", f"{about.side} {about}", finding.cause,
-            each.done or (f"--repair: {finding.mend}; else {finding.remedy}" if finding.repairable else finding.remedy),
-        )
+        remedy = f"--repair: {finding.mend}; else {finding.remedy}" if finding.repairable else finding.remedy
+        cells = (f"{finding.kind}\n({finding.reason})", f"{about.side} {about}", finding.cause, each.done or remedy)
+        table.add_row(*map(Text, cells))  # as they are: what stands in brackets is no markup
     return table
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _summary(verdict: Verdict) -> str:

@@ -83,7 +83,8 @@ async def test_a_pod_that_runs_is_told_from_its_creation_to_ready_with_every_fie
 
     done = kubeocean(federation, "explain", "pod", f"{namespace}/web")
     assert done.returncode == 0, done.stderr
-    for text in (f"Pod {namespace}/web: Running", lender.binding, "twin created", "spec.nodeSelector", "kept as they are:"):
+    kept = "kept as they are: containers[main].name"
+    for text in (f"Pod {namespace}/web: Running", lender.binding, "twin created", "spec.containers[main].env", kept):
         assert text in done.stdout
 
 
