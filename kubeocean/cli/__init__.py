@@ -17,7 +17,8 @@ from kubeocean import __version__
 
 # In the order --help shows them: name -> the function or Typer in the module of that name that is the command.
 _COMMANDS = {
-    "demo": "demo", "manager": "manager", "syncer": "syncer", "proxier": "proxier", "simulate": "simulate", "crds": "crds",
+    "demo": "demo", "manager": "manager", "syncer": "syncer", "proxier": "proxier", "simulate": "simulate", "verify": "verify",
+    "explain": "app", "crds": "crds",
     "rbac": "rbac",
     "sandbox": "app", "bench": "app",
 }

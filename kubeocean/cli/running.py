@@ -22,14 +22,21 @@ _T = TypeVar("_T")
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turn what a user can do something about into one clear line and exit code 1."""
+    with failing_with(1):
+        yield
+
+
+@contextmanager
+def failing_with(code: int) -> Iterator[None]:
+    """Turn what a user can do something about into one clear line and that exit code."""
     try:
         yield
     except (SandboxError, AssetsUnavailable, InvalidSpec, InvalidNode, KubeError) as error:
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
     except OSError as error:  # a full disk, a folder that may not be written: the system's words are the clear ones
         typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None

@@ -52,6 +52,7 @@ from kubeocean.syncer.mount import (
     namespace_in_use,
 )
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
+from kubeocean.syncer.patrol import Patrol
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.dependencies import Dependencies
 from kubeocean.syncer.topdown.strays import StrayController
@@ -239,6 +240,8 @@ class Session:
             tasks.create_task(source.run(), name=source.name)
         for gate in pods.dependencies.gates:
             tasks.create_task(gate.run(), name=gate.name)
+        patrol = Patrol(pairing, pods, strays)
+        tasks.create_task(patrol.run(), name=patrol.name)
         twin_events = TwinEvents(pairing, pods_wait=lambda: len(pods.controller.queue) > 0)
         tasks.create_task(twin_events.run(), name=twin_events.name)
         csi_nodes = CsiNodeController(pairing)

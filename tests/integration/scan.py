@@ -51,15 +51,16 @@ def _texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 async def _discover(client: Client) -> list[Resource]:
     groups = json.loads(await client.raw("GET", "/apis"))["groups"]
-    versions = [("", "v1", "/api/v1")] + [
-        (group["name"], group["preferredVersion"]["version"], f"/apis/{group['preferredVersion']['groupVersion']}")
-        for group in groups
-    ]
-    listed: list[Resource] = []
+    versions = [("", "v1", "/api/v1")]
+    for group in groups:
+        # The preferred one first; but a kind may be served in another one only.
+        served = sorted(group["versions"], key=lambda each: each != group["preferredVersion"])
+        versions += [(group["name"], each["version"], f"/apis/{each['groupVersion']}") for each in served]
+    listed: dict[tuple[str, str], Resource] = {}
     for group, version, path in versions:
         answer: Json = json.loads(await client.raw("GET", path))
-        listed += [
-            Resource(group, version, each["name"], each["kind"], each["namespaced"]) for each in answer["resources"]
-            if "list" in each["verbs"] and "/" not in each["name"] and each["name"] not in _LEFT_OUT
-        ]
-    return listed
+        for each in answer["resources"]:
+            if "list" in each["verbs"] and "/" not in each["name"] and each["name"] not in _LEFT_OUT:
+                found = Resource(group, version, each["name"], each["kind"], each["namespaced"])
+                listed.setdefault((group, each["name"]), found)
+    return list(listed.values())

@@ -9,6 +9,7 @@ from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
+from tests.integration.everything import COPIED, use_everything
 from tests.integration.federation import (
     Federation,
     Lender,
@@ -19,14 +20,19 @@ from tests.integration.federation import (
     find,
     is_running,
     steadily,
+    twin_name,
 )
 from tests.integration.gate import Gate
 from tests.integration.scan import find_traces
 
+# What bears our marks while a binding uses it.
+MARKED = [("configmaps", "settings"), ("secrets", "password"), ("persistentvolumeclaims", "data"), ("pods", "web")]
+
 
 async def traces(client: Client, lender: Lender) -> dict[str, str]:
     """Return what speaks of Kubeocean, but for what this test itself put there."""
-    found = await find_traces(client, "kubeocean", lender.cluster_id, lender.binding, lender.mount_namespace)
+    words = ("kubeocean", "cloud.tencent.com", lender.cluster_id, lender.binding, lender.mount_namespace)
+    found = await find_traces(client, *words)
     mine = {f"secrets default/{lender.secret}"}
     return {name: places for name, places in found.items() if name not in mine and "sandbox" not in places}
 
@@ -75,6 +81,34 @@ async def test_unbinding_leaves_nothing_on_either_side(federation: Federation, n
     await eventually(clean, within=30, what="no trace")  # the mountNamespace takes its time
     found = await find(federation.virtual, PODS, "bare", namespace)
     assert found is None, "an evicted bare Pod is gone"
+
+
+async def test_unbinding_leaves_nothing_of_a_binding_that_has_used_everything(
+    federation: Federation, namespace: str
+) -> None:
+    nobody = Lender("none", "none-at-all", "none-at-all", "none", await federation.pool())  # words that nothing holds
+    before = [await traces(client, nobody) for client in (federation.virtual, federation.physical[0])]
+    lender = await use_everything(federation, namespace)
+    used = [await traces(client, lender) for client in (federation.virtual, federation.physical[0])]
+    assert all(f"{kind} {namespace}/{name}" in used[0] for kind, name in MARKED), "the scan is blind above"
+    for resource, name in COPIED:
+        assert f"{resource.plural} {lender.mount_namespace}/{twin_name(name, namespace)}" in used[1], "the scan is blind below"
+    await federation.unbind(lender)
+
+    async def clean() -> bool:
+        for client, known in zip((federation.virtual, federation.physical[0]), before, strict=True):
+            found = await traces(client, lender)
+            # The policy names the binding and stays: it is its author's.
+            news = {name for name in found.keys() - known.keys() if not name.startswith("resourceleasingpolicies ")}
+            left = {name: found[name] for name in news}
+            assert not left, f"left: {left}"
+        return True
+
+    await eventually(clean, within=30, what="no trace")  # the mountNamespace takes its time
+    for resource, name in COPIED:
+        kept = await federation.virtual.get(resource, name, namespace)
+        assert not is_deleting(kept), f"the user's own {resource.kind} stays, and stays as it was"
+        assert not [item for item in finalizers_of(kept) if "kubeocean" in item]
 
 
 async def test_a_mount_namespace_that_was_the_lenders_stays_with_what_is_his(

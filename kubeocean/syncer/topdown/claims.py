@@ -15,16 +15,17 @@ everything else goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.storage import BY_CLAIM, PhysicalStorage, PhysicalVolume, VirtualClaim, VirtualVolume
-from kubeocean.domain.claimpair import ClaimFacts, decide_claim, describe, is_usable
+from kubeocean.domain.claimpair import ClaimFacts, decide_claim, describe, is_usable, keeper
 from kubeocean.domain.depmap import copy_key
 from kubeocean.domain.marks import finalizer_of
 from kubeocean.domain.podrefs import Reference
 from kubeocean.domain.provisioning import WAITS_FOR_CONSUMER, class_of
+from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound, ServerError, TooManyRequests
 from kubeocean.kube.informer import Informer
@@ -118,6 +119,22 @@ class ClaimSource:
         storage_class = self.pairing.virtual.storage.classes.store.object(ObjectKey("", class_of(claim)))
         waits = storage_class is None or storage_class.get("volumeBindingMode") == WAITS_FOR_CONSUMER
         return None if waits else ""
+
+    def suspects(self) -> Iterator[ObjectKey]:
+        """See DependencySource: twins whose claim is gone, or is another one by now."""
+        claims = self.pairing.virtual.storage.claims.store
+        if not self._open:
+            return
+        twins = [entry.object() for entry in self.storage.claims.store.entries()]
+        twins += [entry.object() for entry in self.storage.volumes.store.entries()]
+        for twin in twins:
+            claim = claims.get(key := virtual_claim_of(twin))
+            if key.name and (claim is None or claim.uid != virtual_claim_uid_of(twin)) and keeper(self.facts(key)) is None:
+                yield key
+
+    def reconsider(self, key: ObjectKey) -> None:
+        """See DependencySource."""
+        self.controller.enqueue(key)
 
     # --- what wakes a key --------------------------------------------------------------------------------------------
     async def run(self) -> NoReturn:

@@ -49,6 +49,12 @@ class DependencySource(Protocol):
     def check(self, reference: Reference, vpod: Json) -> Blocked | None:
         """Tell whether the twin of `vpod` may be created as far as `reference` goes (None = it may); no I/O."""
 
+    def suspects(self) -> Iterable[ObjectKey]:
+        """Return the virtual objects of which its caches show that the two sides disagree; most are merely in flight."""
+
+    def reconsider(self, key: ObjectKey, /) -> None:
+        """Look at a virtual object again."""
+
     async def take_back(self) -> None:
         """Return when nothing it ever made or marked is left on either side; the Pods are gone already."""
 

@@ -12,7 +12,7 @@ and the gate that asks what came of it. However many Pods share an object, it co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from kubeocean.clusters.podsummary import VirtualPod
@@ -69,6 +69,10 @@ class ObjectSource:
     def reconsider(self, key: ObjectKey) -> None:
         """Look at a key again: somebody who was introduced by `serve` needs it from now on, or no longer does."""
         self._enqueue(key)
+
+    def suspects(self) -> Iterator[ObjectKey]:
+        """See DependencySource."""
+        return self.keeper.suspects()
 
     def _under_way(self, key: ObjectKey) -> Blocked:
         if trouble := self.keeper.trouble.get(key):

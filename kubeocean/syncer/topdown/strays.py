@@ -43,6 +43,10 @@ class StrayController:
         if new and self._is_stray(new):
             self.controller.queue.add_after(_ALL, GATHER)
 
+    def look_again(self) -> None:
+        """Look for strays, although none has come up since the last look."""
+        self.controller.queue.add_after(_ALL, GATHER)
+
     def _is_stray(self, entry: Entry[PhysicalPod]) -> bool:
         virtual = entry.summary.virtual
         if virtual is None or entry.key.namespace != self._pairing.physical.mount_namespace:

@@ -1,0 +1,244 @@
+"""Mends what may be mended safely, one finding at a time, and says what it did.
+
+A syncer may be at work on the same objects, so nothing is done on the strength of an old look. `repair` is given findings of a
+look that was made just now, the third one, and for each of them: the object is read again and must be the same one and ours;
+what it stands for is read on the other side, and for a deletion must be proved gone by the server itself; both clusters must be
+who they were; and the write carries uid or resourceVersion, so whatever changed in between wins. A foreign object is never
+touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from kubeocean.api import names
+from kubeocean.checks.opening import Sides
+from kubeocean.domain.depmap import Step as CopyStep
+from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
+from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
+from kubeocean.domain.hostports import placeholder_labels
+from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
+from kubeocean.domain.mirrors import Change, Create, Remove
+from kubeocean.domain.ownership import is_ours
+from kubeocean.domain.podpair import is_twin_of, recorded_twin
+from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
+from kubeocean.domain.vnode import is_vnode_of
+from kubeocean.kube.answers import proves_absence
+from kubeocean.kube.client import PatchType
+from kubeocean.kube.errors import ApiError, Conflict, NotFound
+from kubeocean.kube.meta import (
+    Json,
+    annotations_of,
+    is_deleting,
+    labels_of,
+    name_of,
+    namespace_of,
+    resource_version_of,
+    uid_of,
+)
+from kubeocean.kube.resources import NODES, PODS
+
+# Of this the original may well live: that it is not to be mirrored is the binding's word.
+_MAY_LIVE = "NotMirrored"
+
+
+class Left(Exception):
+    """A finding is left as it is; the message says why."""
+
+
+async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
+    """Mend one finding of a look made just now; return whether it is mended, and what was done or why not."""
+    mend = _MENDS.get(finding.mend)
+    if mend is None:
+        return False, "not mended by itself"
+    try:
+        await sides.confirm()
+        return True, await mend(sides, finding)
+    except Left as why:
+        return False, f"left: {why}"
+    except (Conflict, NotFound):
+        return False, "left: it changed at this very moment; look again"
+    except ApiError as error:
+        return False, f"left: {error}"
+
+
+# --- live reads ------------------------------------------------------------------------------------------------------
+async def _read(sides: Sides, ref: Ref) -> Json | None:
+    """Return the object as it is now, None only when its server says that it is not there."""
+    try:
+        return await sides.client(ref.side).get(ref.resource, ref.key.name, ref.key.namespace)
+    except NotFound as answer:
+        if not proves_absence(answer):
+            raise
+        await sides.confirm()
+        return None
+
+
+async def _read_same(sides: Sides, ref: Ref) -> Json:
+    live = await _read(sides, ref)
+    if live is None or (ref.uid and uid_of(live) != ref.uid):
+        raise Left("it is gone by itself")
+    if is_deleting(live):
+        raise Left("it is on its way out already")
+    return live
+
+
+def _must_be_ours(sides: Sides, ref: Ref, live: Json) -> None:
+    if ref.side is Side.PHYSICAL:
+        ours = is_ours(live, sides.owner)
+    elif ref.resource == PODS:
+        ours = placeholder_labels(sides.spec.cluster_id).items() <= labels_of(live).items()
+    else:
+        ours = is_vnode_of(live, sides.spec.cluster_id)
+    if not ours:
+        raise Left("it is not ours any more")
+
+
+async def _must_be_over(sides: Sides, finding: Finding) -> None:
+    """Return when what the object stands for is proved gone."""
+    origin = finding.origin
+    if origin is None or finding.reason == _MAY_LIVE:
+        return  # the look just made, a whole list of a confirmed cluster, is the proof
+    live = await _read(sides, origin)
+    if live is None or (origin.uid and uid_of(live) != origin.uid):
+        return
+    match finding.kind:
+        case Kind.ORPHAN_COPY if not is_marked(live, sides.spec.cluster_id):
+            return  # whoever needs a copy has it marked before anything else
+        case Kind.LEFTOVER_TOKEN if (live.get("status") or {}).get("phase") in TERMINAL_PHASES:
+            return
+    raise Left(f"{origin} lives after all")
+
+
+# --- the mends -------------------------------------------------------------------------------------------------------
+async def _delete(sides: Sides, finding: Finding) -> str:
+    about = finding.about
+    live = await _read_same(sides, about)
+    _must_be_ours(sides, about, live)
+    await _must_be_over(sides, finding)
+    grace = 0 if finding.kind is Kind.ORPHAN_PLACEHOLDER else None
+    await sides.client(about.side).delete(
+        about.resource, about.key.name, about.key.namespace, uid=uid_of(live), resource_version=resource_version_of(live),
+        grace_seconds=grace,
+    )
+    return "deleted"
+
+
+async def _unmark(sides: Sides, finding: Finding) -> str:
+    about = finding.about
+    live = await _read(sides, about)
+    if live is None or uid_of(live) != about.uid:
+        raise Left("it is gone by itself")
+    patch = build_unmark_patch(live, sides.spec.cluster_id)
+    if patch is None:
+        raise Left("it carries no mark of ours any more")
+    await sides.virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
+    return "our marks are off"
+
+
+async def _mark(sides: Sides, finding: Finding) -> str:
+    about, place = finding.about, finding.origin
+    live = await _read_same(sides, about)
+    patch = build_mark_patch(live, sides.spec.cluster_id, place.key) if place else None
+    if patch is None:
+        raise Left("it carries all marks again")
+    await sides.virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
+    return "our marks are complete again"
+
+
+async def _copy(sides: Sides, finding: Finding) -> str:
+    about, origin = finding.about, finding.origin
+    if origin is None:
+        raise Left("it is not known of what it is a copy")
+    original, present = await _read_same(sides, origin), await _read(sides, about)
+    marks = {key: text for key, text in labels_of(present or {"metadata": {}}).items() if key == names.USED_BY_PV_LABEL}
+    wanted, calls = build_copy(original, sides.owner, sides.mount_namespace, marks), sides.physical
+    match decide_copy(present, wanted, sides.owner):
+        case CopyStep.CREATE:
+            await calls.create(about.resource, wanted)
+            return "copied"
+        case CopyStep.PATCH if present and (patch := build_copy_patch(present, wanted)):
+            await calls.patch(about.resource, about.key.name, about.key.namespace, patch)
+            return "made a faithful copy again"
+        case CopyStep.REPLACE if present:
+            await calls.delete(
+                about.resource, about.key.name, about.key.namespace, uid=uid_of(present),
+                resource_version=resource_version_of(present),
+            )
+            await calls.create(about.resource, wanted)
+            return "replaced by a faithful copy"
+        case CopyStep.CONFLICT:
+            raise Left("an object that is not ours has its name")
+    raise Left("it is in order again, or about to be")
+
+
+async def _do_step(sides: Sides, finding: Finding) -> str:
+    about, calls = finding.about, sides.physical
+    if finding.origin:
+        await _read_same(sides, finding.origin)
+    match finding.step:
+        case Create(obj):
+            await calls.create(about.resource, obj)
+            return "mirrored"
+        case Change(name, patch):
+            _must_be_ours(sides, about, await _read_same(sides, about))
+            await calls.patch(about.resource, name, about.key.namespace, patch)  # with its resourceVersion
+            return "made a faithful copy again"
+        case Remove(name, uid):
+            live = await _read_same(sides, about)
+            _must_be_ours(sides, about, live)
+            await calls.delete(
+                about.resource, name, about.key.namespace, uid=uid, resource_version=resource_version_of(live)
+            )
+            return "deleted, for it cannot be changed; look again and it is made anew"
+    raise Left("there is nothing to do")
+
+
+async def _mirror(sides: Sides, finding: Finding) -> str:
+    if finding.origin is None:
+        raise Left("its twin is not known")
+    vpod, twin = await _read_same(sides, finding.about), await _read_same(sides, finding.origin)
+    if not is_twin_of(twin, vpod, sides.owner):
+        raise Left("the physical Pod is not its twin")
+    patch = diff_pod_status(vpod, twin)
+    if patch is None:
+        raise Left("it says the same again")
+    await _patch_status(sides, vpod, patch)
+    return "the twin's status is on it"
+
+
+async def _lose(sides: Sides, finding: Finding) -> str:
+    if finding.origin is None:
+        raise Left("it is not known where its twin was")
+    vpod, twin = await _read_same(sides, finding.about), await _read(sides, finding.origin)
+    if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES or not recorded_twin(vpod):
+        raise Left("it is not waiting for a twin any more")
+    if twin is not None and is_twin_of(twin, vpod, sides.owner):
+        raise Left("its twin lives after all")
+    await _patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
+    return f"declared Failed/{names.PHYSICAL_POD_LOST}"
+
+
+async def _patch_status(sides: Sides, vpod: Json, patch: Json) -> None:
+    patch = {**patch, "metadata": {**patch["metadata"], "resourceVersion": resource_version_of(vpod)}}
+    await sides.virtual.patch(
+        PODS, name_of(vpod), namespace_of(vpod), patch, kind=PatchType.STRATEGIC, subresource="status"
+    )
+
+
+async def _unlabel(sides: Sides, finding: Finding) -> str:
+    live = await _read_same(sides, finding.about)
+    if annotations_of(live).get(names.POLICY_APPLIED_BY_ANNOTATION) != sides.owner.annotation:
+        raise Left("the label is not ours any more")
+    await sides.physical.patch(NODES, name_of(live), "", {"metadata": {
+        "resourceVersion": resource_version_of(live), "labels": {names.POLICY_APPLIED_LABEL: None},
+        "annotations": {names.POLICY_APPLIED_BY_ANNOTATION: None},
+    }})
+    return "our label is off"
+
+
+_MENDS: dict[Mend, Callable[[Sides, Finding], Awaitable[str]]] = {
+    Mend.DELETE: _delete, Mend.UNMARK: _unmark, Mend.MARK: _mark, Mend.COPY: _copy, Mend.STEP: _do_step, Mend.MIRROR: _mirror,
+    Mend.LOSE: _lose, Mend.UNLABEL: _unlabel,
+}

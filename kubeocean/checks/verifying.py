@@ -1,0 +1,110 @@
+"""One run of `kubeocean verify`: look twice at both sides of every binding, tell what lasts, mend it if asked to.
+
+    look ── a moment ── look ──► findings of both ──► (--repair) look ──► what is still so is mended, one by one
+
+Exit code 0: both sides agree (or do again), 1: something is wrong, 2: somewhere it was not possible to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kubeocean.checks.looking import look
+from kubeocean.checks.opening import Sides, open_sides, open_virtual, read_bindings
+from kubeocean.checks.repairing import repair
+from kubeocean.domain.findings import Finding, lasting
+from kubeocean.domain.verification import verify
+from kubeocean.kube.client import Client
+from kubeocean.kube.errors import KubeError
+from kubeocean.kube.meta import Json, name_of
+
+CLEAN, FOUND, NOT_LOOKED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding, and with --repair what became of it."""
+
+    finding: Finding
+    mended: bool = False
+    done: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said of one binding; `error` says why it could not be looked at, "" when it was."""
+
+    binding: str
+    told: tuple[Told, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str = ""
+    pods: int = 0
+    nodes: int = 0
+
+    @property
+    def left(self) -> int:
+        """Return how many findings are not mended."""
+        return sum(not each.mended for each in self.told)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked: `settle` is the time between two looks in seconds, `binding` "" means all."""
+
+    kubeconfig: Path | None = None
+    binding: str = ""
+    repair: bool = False
+    settle: float = 3.0
+    time_zone: str = "UTC"
+
+
+def exit_code(verdicts: list[Verdict]) -> int:
+    """Return what a run with these verdicts ends with."""
+    if any(verdict.error for verdict in verdicts):
+        return NOT_LOOKED
+    return FOUND if any(verdict.left for verdict in verdicts) else CLEAN
+
+
+async def run_verify(request: Request, progress: Callable[[str], None] = lambda _: None) -> list[Verdict]:
+    """Return a verdict for each binding. Raises KubeError when the virtual cluster cannot be asked for them."""
+    async with open_virtual(request.kubeconfig) as virtual:
+        verdicts = []
+        for binding in await read_bindings(virtual, request.binding):
+            progress(f"looking at both sides of {name_of(binding)}, twice")
+            verdicts.append(await _verify_binding(virtual, binding, request))
+        return verdicts
+
+
+async def _verify_binding(virtual: Client, binding: Json, request: Request) -> Verdict:
+    try:
+        async with open_sides(virtual, binding) as sides:
+            return await _compare(sides, request)
+    except KubeError as error:
+        return Verdict(name_of(binding), error=str(error))
+
+
+async def _compare(sides: Sides, request: Request) -> Verdict:
+    first = await look(sides, time_zone=request.time_zone)
+    before = verify(first.snapshot)
+    await asyncio.sleep(request.settle)
+    second = await look(sides, time_zone=request.time_zone)
+    found = lasting(before, verify(second.snapshot))
+    verdict = Verdict(
+        sides.binding, tuple(Told(finding) for finding in found), second.notes, pods=second.snapshot.count_pods(),
+        nodes=len(second.snapshot.own_vnodes()),
+    )
+    return await _mend(sides, verdict, request) if request.repair and found else verdict
+
+
+async def _mend(sides: Sides, verdict: Verdict, request: Request) -> Verdict:
+    third = verify((await look(sides, time_zone=request.time_zone)).snapshot)
+    still = {finding.identity: finding for finding in third}
+    told = []
+    for each in verdict.told:
+        finding = still.get(each.finding.identity)
+        mended, done = await repair(sides, finding) if finding else (True, "gone by itself")
+        told.append(replace(each, mended=mended, done=done))
+    return replace(verdict, told=tuple(told))

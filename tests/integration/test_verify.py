@@ -1,0 +1,238 @@
+"""`kubeocean verify` on real API servers: it finds what is wrong on either side, mends what may be mended, and nothing else.
+
+The manager is killed before anything is put out of order, so that nobody else mends it.
+"""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeocean.kube.client import PatchType
+from kubeocean.kube.meta import Json, annotations_of, finalizers_of, labels_of, name_of, uid_of
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    CSINODES,
+    ENDPOINTSLICES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    SECRETS,
+    SERVICES,
+)
+from tests.integration.credentials import issue_kubeconfig
+from tests.integration.everything import use_everything
+from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, find, twin_name
+from tests.integration.lending import grant
+from tests.integration.programs import Program
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def kubeocean(federation: Federation, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator would, with nothing but the kubeconfig of the virtual cluster."""
+    program = Path(sys.executable).with_name("kubeocean")
+    given = [*args, f"--kubeconfig={federation.sandbox.virtual.kubeconfig}"]
+    return subprocess.run([program, *given], capture_output=True, text=True, check=False, timeout=90)
+
+
+def verify(federation: Federation, lender: Lender, *args: str) -> tuple[int, list[dict[str, Any]]]:
+    """Return exit code and findings, without those that only say that no syncer runs."""
+    done = kubeocean(federation, "verify", f"--binding={lender.binding}", "--output=json", "--settle=1", *args)
+    assert done.returncode in (0, 1), done.stderr
+    (binding,) = json.loads(done.stdout)["bindings"]
+    assert binding["looked"], binding
+    # A lender without our kinds answers 403, not 404, to somebody who has no right on them.
+    assert all("resourceleasingpolicies" in each for each in binding["notes"]), binding["notes"]
+    return done.returncode, [each for each in binding["findings"] if each["kind"] != "NoHeartbeat"]
+
+
+def told(findings: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {(each["kind"], each["reason"], each["object"]["name"]) for each in findings}
+
+
+async def quiet(federation: Federation, lender: Lender) -> None:
+    async def agrees() -> bool:
+        _, findings = verify(federation, lender)
+        assert not findings, findings
+        return True
+
+    await eventually(agrees, within=30, what="both sides agree")
+
+
+def stranger(twin: Json, name: str, **annotations: str) -> Json:
+    """Return a Pod with the labels and notes of `twin`, as somebody who copies its manifest would make it."""
+    metadata = {
+        "name": name, "namespace": twin["metadata"]["namespace"], "labels": labels_of(twin),
+        "annotations": {**annotations_of(twin), **annotations},
+    }
+    spec = {"containers": [{"name": "main", "image": "busybox"}], "nodeName": twin["spec"]["nodeName"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+async def test_it_finds_what_is_wrong_on_either_side_mends_it_and_then_finds_nothing(
+    federation: Federation, namespace: str, manager: Program
+) -> None:
+    virtual, physical = federation.virtual, federation.physical[0]
+    lender = await use_everything(federation, namespace)
+    mount = lender.mount_namespace
+    web = await virtual.get(PODS, "web", namespace)
+    twin = await federation.twin(lender, web)
+    assert twin
+    foreign = stranger(twin, "foreign")
+    foreign["metadata"]["labels"] = {**labels_of(twin), "kubeocean.io/owner": "0123456789abcdef"}
+    foreign["metadata"]["annotations"] = {}
+    await physical.create(PODS, foreign)  # another borrower's, in our very namespace
+    await quiet(federation, lender)
+    manager.kill()
+    await quiet(federation, lender)
+
+    # An orphan, with our labels and a virtual Pod that never was; a copy of a twin's manifest.
+    gone = {"kubeocean.io/virtual-pod-name": "gone", "kubeocean.io/virtual-pod-uid": "0-0"}
+    orphan = await physical.create(PODS, stranger(twin, twin_name("gone", namespace), **gone))
+    await physical.create(PODS, stranger(twin, "second"))
+    # A twin that is lost.
+    other = await virtual.get(PODS, "other", namespace)
+    await discard(physical, PODS, twin_name("other", namespace), mount, grace_seconds=0)
+    # A status that is behind.
+    status = {"status": {"podIP": "10.9.9.9", "podIPs": [{"$patch": "replace"}, {"ip": "10.9.9.9"}]}}
+    await virtual.patch(PODS, "web", namespace, status, kind=PatchType.STRATEGIC, subresource="status")
+    # Copies: one changed, one gone, one that nobody needs.
+    settings, password = twin_name("settings", namespace), twin_name("password", namespace)
+    await physical.patch(CONFIGMAPS, settings, mount, {"data": {"colour": "red"}})
+    await discard(physical, SECRETS, password, mount)
+    left = copy.deepcopy(await physical.get(CONFIGMAPS, settings, mount))
+    left["metadata"] = {
+        "name": twin_name("nobodys", namespace), "namespace": mount, "labels": labels_of(left),
+        "annotations": {**annotations_of(left), "kubeocean.io/virtual-name": "nobodys"},
+    }
+    await physical.create(CONFIGMAPS, left)
+    # Marks: one too many, one missing.
+    finalizer, synced = f"kubeocean.io/finalizer-{lender.cluster_id}", f"kubeocean.io/synced-by-{lender.cluster_id}"
+    await virtual.create(CONFIGMAPS, {
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "marked", "namespace": namespace, "finalizers": [finalizer], "labels": {synced: "true"}},
+    })
+    await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"finalizers": None}})
+    # Mirrors: a Service that was changed, a slice that is gone.
+    service = twin_name("web", namespace)
+    await physical.patch(SERVICES, service, mount, {"spec": {"sessionAffinity": "ClientIP"}})
+    (endpoints,) = (await physical.list(ENDPOINTSLICES, mount)).items
+    await discard(physical, ENDPOINTSLICES, name_of(endpoints), mount)
+    # A token Secret of a Pod that is over, a CSINode and a label of a node that is no more.
+    tokens = await physical.list(SECRETS, mount, label_selector="kubeocean.io/service-account-token=true")
+    token = copy.deepcopy(tokens.items[0])
+    token["metadata"] = {
+        "name": "token-of-the-dead", "namespace": mount, "labels": labels_of(token),
+        "annotations": {**annotations_of(token), "kubeocean.io/virtual-pod-uid": "0-0"},
+    }
+    await physical.create(SECRETS, token)
+    csinode = copy.deepcopy(await virtual.get(CSINODES, lender.vnode()))
+    name = f"vnode-{lender.cluster_id}-gone"
+    csinode["metadata"] = {"name": name, "labels": labels_of(csinode), "annotations": annotations_of(csinode)}
+    await virtual.create(CSINODES, csinode)
+    lent = await physical.get(NODES, lender.pool.nodes[0])
+    label, by = "kubeocean.io/policy-applied", "kubeocean.io/policy-applied-by"
+    idle = await federation.pool()
+    note = {"labels": {label: labels_of(lent)[label]}, "annotations": {by: annotations_of(lent)[by]}}
+    await physical.patch(NODES, idle.nodes[0], "", {"metadata": note})
+
+    code, findings = verify(federation, lender)
+    expected = {
+        ("OrphanTwin", "NoVirtualPod", name_of(orphan)), ("SecondTwin", "NotItsName", "second"),
+        ("LostTwin", "PhysicalPodLost", "other"), ("StatusBehind", "NotMirrored", "web"),
+        ("DriftedCopy", "ChangedBelow", settings), ("MissingCopy", "CopyIsGone", password),
+        ("OrphanCopy", "NotInUse", twin_name("nobodys", namespace)), ("StaleMark", "NotInUse", "marked"),
+        ("MissingMark", "Incomplete", "settings"), ("DriftedMirror", "Differs", service),
+        ("MissingMirror", "NoCopy", name_of(endpoints)), ("LeftoverToken", "PodIsOver", "token-of-the-dead"),
+        ("OrphanCSINode", "NoVirtualNode", name), ("StaleNodeLabel", "NotLeased", idle.nodes[0]),
+    }
+    assert told(findings) == expected
+    assert code == 1
+    assert all(each["cause"] and each["remedy"] and each["repairable"] for each in findings)
+
+    _, repaired = verify(federation, lender, "--repair")
+    assert told(repaired) == expected
+    assert all(each["repaired"] for each in repaired), [each for each in repaired if not each["repaired"]]
+
+    # What follows from it: the token of the Pod that was lost, the slices that told of a wrong address for a while.
+    async def nothing_follows() -> bool:
+        _, rest = verify(federation, lender, "--repair")
+        assert not rest, rest
+        return True
+
+    await eventually(nothing_follows, within=30, what="nothing is left to mend")
+    assert verify(federation, lender)[1] == []
+    assert await find(physical, PODS, name_of(orphan), mount) is None
+    assert await find(physical, PODS, "second", mount) is None
+    assert await find(physical, PODS, "foreign", mount), "a foreign Pod is never touched"
+    lost = await virtual.get(PODS, "other", namespace)
+    assert (uid_of(lost), lost["status"]["phase"], lost["status"]["reason"]) == (uid_of(other), "Failed", "PhysicalPodLost")
+    assert (await physical.get(CONFIGMAPS, settings, mount))["data"] == {"colour": "blue"}
+    assert (await physical.get(SECRETS, password, mount))["data"]
+    marked = await virtual.get(CONFIGMAPS, "marked", namespace)
+    assert not finalizers_of(marked), "it can be deleted again"
+    assert not [key for key in labels_of(marked) if "kubeocean" in key]
+    assert finalizers_of(await virtual.get(CONFIGMAPS, "settings", namespace)) == [finalizer]
+    assert (await physical.get(SERVICES, service, mount))["spec"]["sessionAffinity"] == "None"
+    assert uid_of(await virtual.get(PODS, "web", namespace)) == uid_of(web), "what is in order stays"
+    assert uid_of(await physical.get(PODS, name_of(twin), mount)) == uid_of(twin)
+    claim = await physical.get(PERSISTENTVOLUMECLAIMS, twin_name("data", namespace), mount)
+    assert claim["status"]["phase"] == "Bound"
+    await discard(physical, PODS, "foreign", mount, grace_seconds=0)
+
+
+async def test_a_cluster_that_cannot_be_looked_at_is_no_clean_one(federation: Federation, namespace: str) -> None:
+    lender = await federation.lend()
+    done = kubeocean(federation, "verify", f"--binding={lender.binding}", "--settle=0.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "both sides agree" in done.stdout
+    secret = await federation.virtual.get(SECRETS, lender.secret, "default")
+    await federation.virtual.patch(SECRETS, lender.secret, "default", {"data": {"kubeconfig": "bm9uZQ=="}})
+    try:
+        done = kubeocean(federation, "verify", f"--binding={lender.binding}", "--settle=0.5")
+        assert done.returncode == 2, done.stdout
+        assert f"could not look: Secret default/{lender.secret}" in done.stdout
+    finally:
+        await federation.virtual.patch(SECRETS, lender.secret, "default", {"data": secret["data"]})
+    done = kubeocean(federation, "verify", "--binding=nobody")
+    assert done.returncode == 2
+    assert "no ClusterBinding has this name" in done.stderr
+
+
+async def test_what_is_in_flight_is_no_finding(federation: Federation, namespace: str) -> None:
+    lender = await federation.lend(nodes=2)
+    for number in range(30):
+        await federation.virtual.create(PODS, build_pod(f"web-{number}", namespace, lender))
+        if number % 10 == 5:
+            code, findings = verify(federation, lender)
+            assert (code, findings) == (0, [])
+
+
+async def test_what_a_lender_grants_by_kubeocean_rbac_is_enough_to_look_and_to_mend(
+    federation: Federation, namespace: str, manager: Program
+) -> None:
+    user = f"borrower-{namespace}"
+    pool = await federation.pool()
+    lender = await federation.bind(pool, kubeconfig=issue_kubeconfig(federation.sandbox.physical[0], user), ready=False)
+    await grant(federation, lender, user)
+    await federation.policy(lender)
+    await federation.vnodes(lender, within=60)
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (web,) = await federation.running(namespace, "web")
+    await quiet(federation, lender)
+    manager.kill()
+    twin = await federation.twin(lender, web)
+    assert twin
+    await federation.physical[0].create(PODS, stranger(twin, "second"))
+    _, repaired = verify(federation, lender, "--repair")
+    assert [(each["kind"], each["repaired"]) for each in repaired] == [("SecondTwin", True)], repaired
+
+    async def gone() -> bool:
+        return await find(federation.physical[0], PODS, "second", lender.mount_namespace) is None
+
+    await eventually(gone, within=40, what="the second twin ends")

@@ -1,0 +1,154 @@
+"""Repairs that must not happen: between the look and the write the world has changed, or the object was never ours."""
+
+import copy
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from kubeocean.api import names
+from kubeocean.api.binding import ClusterBindingSpec
+from kubeocean.checks.opening import Sides
+from kubeocean.checks.repairing import repair
+from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
+from kubeocean.domain.findings import Finding, Kind, Mend, Side, ref_to
+from kubeocean.domain.podfindings import Claims, PodScene, check_token_secret, check_twin, check_vpod
+from kubeocean.kube.client import Client
+from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
+from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, pair
+from tests.unit.syncer.world import Server
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SPEC = ClusterBindingSpec.model_validate({
+    "clusterID": "edge", "secretRef": {"name": "s", "namespace": "s"}, "mountNamespace": "lent",
+})
+SCENE = PodScene(OWNER, "lent", {VNODE: NODE}.get)
+
+
+class Clusters:
+    """Both clusters in memory, with one virtual Pod and its twin; what a look found is made by hand."""
+
+    def __init__(self) -> None:
+        self.virtual, self.physical = Server(lambda: NOON), Server(lambda: NOON)
+        for server in (self.virtual, self.physical):
+            server.put(NAMESPACES, {"metadata": {"name": "kube-system"}})
+        self.physical.put(NAMESPACES, {"metadata": {"name": "lent"}})
+        vpod, twin = pair()
+        self.vpod, self.twin = self.virtual.put(PODS, vpod), self.physical.put(PODS, twin)
+        self.above, self.below = Identity(cast(Client, self.virtual)), Identity(cast(Client, self.physical))
+        self.above.uid = self.below.uid = "uid-namespaces-kube-system"
+
+    @property
+    def sides(self) -> Sides:
+        virtual, physical = cast(Client, self.virtual), cast(Client, self.physical)
+        return Sides("b", SPEC, OWNER, "lent", virtual, physical, self.above, self.below)
+
+    @property
+    def writes(self) -> list[str]:
+        return [*self.virtual.writes, *self.physical.writes]
+
+
+@pytest.fixture
+async def clusters() -> Clusters:
+    return Clusters()
+
+
+def orphan(clusters: Clusters) -> Finding:
+    """Return what is found while the virtual Pod seems to be gone."""
+    finding = check_twin(clusters.twin, None, Claims(), SCENE)
+    assert finding
+    return finding
+
+
+async def test_an_orphan_whose_virtual_pod_lives_after_all_stays(clusters: Clusters) -> None:
+    mended, done = await repair(clusters.sides, orphan(clusters))
+    assert not mended
+    assert "lives after all" in done
+    assert clusters.writes == []
+
+
+async def test_an_orphan_goes_once_its_virtual_pod_is_proved_gone_or_another(clusters: Clusters) -> None:
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    clusters.virtual.put(PODS, pair(uid="v-2")[0])
+    assert await repair(clusters.sides, orphan(clusters)) == (True, "deleted")
+    assert clusters.writes == ["delete pods"]
+
+
+async def test_a_pod_that_took_the_name_meanwhile_stays(clusters: Clusters) -> None:
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    finding = orphan(clusters)
+    clusters.physical.put(PODS, {**clusters.twin, "metadata": {**clusters.twin["metadata"], "uid": "p-new"}})
+    mended, done = await repair(clusters.sides, finding)
+    assert (mended, done) == (False, "left: it is gone by itself")
+    assert clusters.writes == []
+
+
+async def test_what_is_not_ours_any_more_is_not_touched(clusters: Clusters) -> None:
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    finding = orphan(clusters)
+    labels = {**clusters.twin["metadata"]["labels"], names.OWNER_LABEL: "0123456789abcdef"}
+    clusters.physical.put(PODS, {**clusters.twin, "metadata": {**clusters.twin["metadata"], "labels": labels}})
+    mended, done = await repair(clusters.sides, finding)
+    assert (mended, done) == (False, "left: it is not ours any more")
+    assert clusters.writes == []
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+async def test_another_cluster_behind_the_same_address_proves_nothing(clusters: Clusters, side: str) -> None:
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    cast(Identity, getattr(clusters, side)).uid = "what it was"
+    with pytest.raises(ClusterIdentityChanged):
+        await repair(clusters.sides, orphan(clusters))
+    assert clusters.writes == []
+
+
+async def test_a_pod_is_lost_only_when_its_twin_is_proved_gone(clusters: Clusters) -> None:
+    finding = check_vpod(clusters.vpod, None, SCENE)
+    assert finding
+    mended, done = await repair(clusters.sides, finding)
+    assert (mended, done) == (False, "left: its twin lives after all")
+    clusters.physical.remove(PODS, ObjectKey("lent", clusters.twin["metadata"]["name"]))
+    mended, _ = await repair(clusters.sides, finding)
+    assert mended
+    assert clusters.virtual.find(PODS, "web-0", "shop")["status"]["reason"] == names.PHYSICAL_POD_LOST
+
+
+async def test_a_copy_that_came_into_use_stays(clusters: Clusters) -> None:
+    made = clusters.physical.put(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "lent", "labels": OWNER.labels()}})
+    original = clusters.virtual.put(CONFIGMAPS, {"metadata": {
+        "name": "settings", "namespace": "shop", "labels": {"kubeocean.io/synced-by-edge": "true"},
+    }})
+    finding = Finding(
+        Kind.ORPHAN_COPY, "NotInUse", ref_to(Side.PHYSICAL, CONFIGMAPS, made), "c", "r", Mend.DELETE,
+        ref_to(Side.VIRTUAL, CONFIGMAPS, original),
+    )
+    mended, _ = await repair(clusters.sides, finding)
+    assert not mended
+    assert clusters.writes == []
+
+
+async def test_the_token_of_a_pod_that_has_finished_goes_and_that_of_one_that_runs_stays(clusters: Clusters) -> None:
+    notes = clusters.twin["metadata"]["annotations"]
+    metadata = {"name": "t", "namespace": "lent", "labels": OWNER.labels(), "annotations": notes}
+    secret = clusters.physical.put(SECRETS, {"metadata": metadata})
+    finding = check_token_secret(secret, None)
+    assert finding
+    assert (await repair(clusters.sides, finding))[0] is False
+    clusters.virtual.put(PODS, {**clusters.vpod, "status": {"phase": "Succeeded"}})
+    assert await repair(clusters.sides, finding) == (True, "deleted")
+
+
+async def test_the_label_of_another_borrower_stays(clusters: Clusters) -> None:
+    node: Json = {"metadata": {"name": NODE, "labels": {names.POLICY_APPLIED_LABEL: "his"}, "annotations": {
+        names.POLICY_APPLIED_BY_ANNOTATION: "another/borrower",
+    }}}
+    found = clusters.physical.put(NODES, copy.deepcopy(node))
+    finding = Finding(Kind.STALE_NODE_LABEL, "NotLeased", ref_to(Side.PHYSICAL, NODES, found), "c", "r", Mend.UNLABEL)
+    assert await repair(clusters.sides, finding) == (False, "left: the label is not ours any more")
+    assert clusters.writes == []
+
+
+async def test_what_nothing_mends_is_left(clusters: Clusters) -> None:
+    given: dict[str, Any] = {"about": ref_to(Side.VIRTUAL, PODS, clusters.vpod), "cause": "c", "remedy": "r"}
+    assert (await repair(clusters.sides, Finding(Kind.WRONG_NODE, "RunsElsewhere", **given)))[0] is False

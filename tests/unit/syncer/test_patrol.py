@@ -1,0 +1,122 @@
+"""The patrol: finds what no event told, has its controller look, writes nothing by itself, and is quiet about the rest."""
+
+import asyncio
+import copy
+
+import pytest
+from prometheus_client import REGISTRY
+
+from kubeocean.api import names
+from kubeocean.domain.findings import Kind
+from kubeocean.kube.resources import PODS
+from kubeocean.syncer.patrol import Patrol
+from kubeocean.syncer.topdown.strays import StrayController
+from tests.unit.syncer.test_pod_proofs import KEY, Case
+from tests.unit.syncer.world import World
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def case() -> Case:
+    world = World()
+    async with world.leading():
+        await asyncio.sleep(0.2)
+    world.pod("web")
+    made = Case(world)
+    await asyncio.sleep(0.1)
+    await made.run()
+    twin = made.twin()
+    assert twin is not None
+    world.physical_server.put(PODS, {**twin, "spec": {**twin["spec"], "nodeName": "node-1"}, "status": {"phase": "Running"}})
+    await asyncio.sleep(0.1)
+    await made.run()
+    await made.run()
+    return made
+
+
+def patrol_of(case: Case) -> tuple[Patrol, StrayController]:
+    strays = StrayController(case.pods.pairing, case.pods.controller.enqueue)
+    return Patrol(case.pods.pairing, case.pods, strays), strays
+
+
+def counted(kind: Kind) -> float:
+    return REGISTRY.get_sample_value("kubeocean_syncer_orphans_total", {"clusterbinding": "lender", "kind": kind}) or 0.0
+
+
+async def test_where_both_sides_agree_it_asks_and_writes_nothing(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    world = case.world
+    before = len(world.virtual_server.writes), len(world.physical_server.writes)
+    assert await patrol.round() == set()
+    assert (len(world.virtual_server.writes), len(world.physical_server.writes)) == before
+    assert len(case.pods.controller.queue) == 0
+
+
+async def test_an_orphan_is_queued_and_counted_once(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    known, twin = counted(Kind.ORPHAN_TWIN), case.twin()
+    case.world.virtual_server.remove(PODS, KEY)
+    await asyncio.sleep(0.1)
+    (suspect,) = await patrol.round()
+    assert (suspect.kind, suspect.reason, suspect.key) == (Kind.ORPHAN_TWIN, "NoVirtualPod", KEY)
+    assert await case.pods.controller.queue.get() == KEY
+    case.pods.controller.queue.done(KEY)
+    assert case.twin() == twin, "the patrol itself takes nothing away"
+    await patrol.round()
+    assert counted(Kind.ORPHAN_TWIN) == known + 1
+    await case.run()
+    await asyncio.sleep(60)
+    assert case.twin() is None, "its controller has proved that the virtual Pod is gone"
+    assert await patrol.round() == set()
+
+
+async def test_a_lost_twin_is_queued(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    case.world.physical_server.remove(PODS, case.twin_key)
+    await asyncio.sleep(0.1)
+    (suspect,) = await patrol.round()
+    assert (suspect.kind, suspect.key) == (Kind.LOST_TWIN, KEY)
+    await case.run()
+    vpod = case.vpod()
+    assert vpod is not None
+    assert vpod["status"]["reason"] == names.PHYSICAL_POD_LOST
+
+
+async def test_a_copied_manifest_goes_to_whoever_removes_strays(case: Case) -> None:
+    patrol, strays = patrol_of(case)
+    second = copy.deepcopy(case.twin())
+    assert second is not None
+    second["metadata"] |= {"name": "copied", "uid": "p-2"}
+    case.world.physical_server.put(PODS, second)
+    await asyncio.sleep(0.1)
+    (suspect,) = await patrol.round()
+    assert (suspect.kind, suspect.place and suspect.place.name) == (Kind.SECOND_TWIN, "copied")
+    assert len(case.pods.controller.queue) == 0
+    assert await strays.controller.queue.get() == "all"
+
+
+async def test_what_settles_between_two_looks_is_no_suspect(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    vpod = case.vpod()
+    case.world.virtual_server.remove(PODS, KEY)
+    await asyncio.sleep(0.1)
+    looking = asyncio.create_task(patrol.round())
+    await asyncio.sleep(2)
+    assert vpod is not None
+    case.world.virtual_server.put(PODS, vpod)
+    assert await looking == set()
+    assert len(case.pods.controller.queue) == 0
+
+
+async def test_it_does_not_judge_by_what_it_cannot_see(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    case.world.virtual_server.remove(PODS, KEY)
+    case.pods.pairing.unbinding = True
+    going = asyncio.create_task(patrol.run())
+    await asyncio.sleep(1000)
+    assert len(case.pods.controller.queue) == 0
+    case.pods.pairing.unbinding = False
+    await asyncio.sleep(200)
+    assert len(case.pods.controller.queue) == 1
+    going.cancel()
