@@ -9,7 +9,8 @@ few at a time per cluster.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -87,10 +88,19 @@ class Measures:
         return (await self._ask_node(node, "metrics/cadvisor")).decode("utf-8", "replace")
 
     async def _ask_node(self, node: str, path: str) -> bytes:
-        async with self._turns:
+        async with self._turn(f"{path} of node {node}"):
             return await self._calls.raw("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/{path}", deadline=ANSWER_WITHIN)
 
     async def _ask_metrics(self, namespace: str) -> dict[tuple[str, str], Json]:
-        async with self._turns:
+        async with self._turn("metrics.k8s.io"):
             found = await self._calls.list(PODMETRICS, namespace, deadline=ANSWER_WITHIN)
         return {(key.namespace, key.name): each for each in found.items for key in (key_of(each),)}
+
+    @asynccontextmanager
+    async def _turn(self, what: str) -> AsyncIterator[None]:
+        """Wait for a turn and have it, both within the deadline: many nodes of a cluster that hangs wait no longer than one."""
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN), self._turns:
+                yield
+        except TimeoutError as error:
+            raise Unreachable(f"{what}: no answer in time", cluster=self._calls.cluster) from error

@@ -10,7 +10,7 @@ from kubeocean.kube.client import Client, Listing
 from kubeocean.kube.errors import Forbidden, KubeError, NotFound
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import Resource
-from kubeocean.proxier.measures import GOOD_FOR, Measures, Told
+from kubeocean.proxier.measures import ANSWER_WITHIN, GOOD_FOR, Measures, Told
 
 pytestmark = pytest.mark.looptime
 SUMMARY: Json = {"pods": [{"podRef": {"uid": "u1"}}, {"podRef": {}}]}
@@ -25,16 +25,19 @@ class Physical:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.broken: dict[str, KubeError] = {}
+        self.takes = 0.0
         self.body = json.dumps(SUMMARY).encode()
 
     async def raw(self, method: str, path: str, *, deadline: float) -> bytes:
         self.asked.append(path)
+        await asyncio.sleep(self.takes)
         if error := self.broken.get("proxy"):
             raise error
         return self.body
 
     async def list(self, resource: Resource, namespace: str, *, deadline: float) -> Listing:
         self.asked.append(resource.path(namespace))
+        await asyncio.sleep(self.takes)
         if error := self.broken.get("metrics"):
             raise error
         return Listing([METRICS], "")
@@ -91,3 +94,13 @@ async def test_all_who_ask_cost_the_lender_one_question_each_ten_seconds() -> No
         await asyncio.gather(*(measures.tell(["node-1"], "mount", node_proxy=True) for _ in range(50)))
         await asyncio.sleep(GOOD_FOR + 0.1)
     assert len(physical.asked) == 3
+
+
+async def test_a_cluster_that_hangs_delays_many_nodes_no_longer_than_one() -> None:
+    physical = Physical()
+    physical.takes = 3600
+    measures = Measures(cast(Client, physical))
+    answers = await asyncio.gather(*(measures.tell([f"node-{n}"], "mount", node_proxy=True) for n in range(100)))
+    assert not any(told.source.known for told in answers)
+    assert asyncio.get_running_loop().time() <= 2 * ANSWER_WITHIN + 0.1
+    assert len([path for path in physical.asked if "proxy" in path]) <= 4
