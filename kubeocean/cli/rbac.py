@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from kubeocean.clusters.rbac import build_physical_rbac
+from kubeocean.clusters.rbac import build_node_proxy_rbac, build_physical_rbac
 
 
 def _dns_label(text: str) -> str:
@@ -20,9 +20,15 @@ def _dns_label(text: str) -> str:
 def rbac(
     mount_namespace: Annotated[str, typer.Option(help="spec.mountNamespace of the ClusterBinding.", callback=_dns_label)],
     user: Annotated[str, typer.Option(help="User name in the kubeconfig that the lender hands out.")] = "kubeocean",
+    node_proxy: Annotated[
+        bool, typer.Option("--node-proxy", help="Also what spec.nodeProxy needs: nodes/proxy, which opens every Pod of a node.")
+    ] = False,
 ) -> None:
     """Print the RBAC objects that let a borrower serve one binding, and nothing more.
 
     Example:  kubeocean rbac --mount-namespace team-a | kubectl --kubeconfig lender.kubeconfig apply -f -
     """
-    typer.echo(yaml.safe_dump_all(build_physical_rbac(user=user, mount_namespace=mount_namespace), sort_keys=False), nl=False)
+    objects = build_physical_rbac(user=user, mount_namespace=mount_namespace)
+    if node_proxy:
+        objects += build_node_proxy_rbac(user=user, mount_namespace=mount_namespace)
+    typer.echo(yaml.safe_dump_all(objects, sort_keys=False), nl=False)

@@ -88,6 +88,7 @@ PHYSICAL_RULES: tuple[Rule, ...] = (
     Rule("", "pods/exec", ("get", "create"), "kubectl exec and cp", mounted=True, optional=True),
     Rule("", "pods/attach", ("get", "create"), "kubectl attach and debug", mounted=True, optional=True),
     Rule("", "pods/portforward", ("get", "create"), "kubectl port-forward", mounted=True, optional=True),
+    Rule("metrics.k8s.io", "pods", ("list",), "kubectl top: what the twins use", mounted=True, optional=True),
     Rule("storage.k8s.io", "csinodes", ("list", "watch"), "tell our scheduler how many volumes a node takes", optional=True),
     # The lender's own policies: he may have none, nor their kind. What he does not let us read, he cannot have honoured.
     Rule(
@@ -99,6 +100,12 @@ PHYSICAL_RULES: tuple[Rule, ...] = (
         "cloud.tencent.com", "resourceleasingpolicies", ("patch",),
         "remove the finalizer that the Go project left on one that is deleted", optional=True,
     ),
+)
+
+# Granted apart, and asked for only with spec.nodeProxy: nodes have no smaller right, and this one also runs commands in
+# every Pod of a node.
+NODE_PROXY_RULES: tuple[Rule, ...] = (
+    Rule("", "nodes/proxy", ("get",), "read usage from the nodes' own kubelets", optional=True),
 )
 
 VIRTUAL_MANAGER_RULES: tuple[Rule, ...] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kubeocean.api import names
-from kubeocean.clusters.permissions import INSTALL_RULES, PHYSICAL_RULES, VIRTUAL_RULES, Rule
+from kubeocean.clusters.permissions import INSTALL_RULES, NODE_PROXY_RULES, PHYSICAL_RULES, VIRTUAL_RULES, Rule
 from kubeocean.kube.meta import Json
 
 _GROUP = "rbac.authorization.k8s.io"
@@ -36,6 +36,16 @@ def build_physical_rbac(*, user: str, mount_namespace: str) -> list[Json]:
         _binding("ClusterRoleBinding", f"{BORROWER}-{mount_namespace}", ("ClusterRole", BORROWER), subject),
         _role("Role", BORROWER, mounted, mount_namespace),
         _binding("RoleBinding", BORROWER, ("Role", BORROWER), subject, mount_namespace),
+    ]
+
+
+def build_node_proxy_rbac(*, user: str, mount_namespace: str) -> list[Json]:
+    """Return what a lender applies besides for a binding with spec.nodeProxy; see NODE_PROXY_RULES for what that opens."""
+    role = f"{BORROWER}-node-proxy"
+    subject = {"kind": "User", "name": user, "apiGroup": _GROUP}
+    return [
+        _role("ClusterRole", role, build_rules(NODE_PROXY_RULES)),
+        _binding("ClusterRoleBinding", f"{role}-{mount_namespace}", ("ClusterRole", role), subject),
     ]
 
 

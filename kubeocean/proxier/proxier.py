@@ -35,7 +35,8 @@ from kubeocean.kube.store import Entry
 from kubeocean.proxier.bindings import CONNECTING, ServedBinding
 from kubeocean.proxier.callers import Gate
 from kubeocean.proxier.certificate import ServingCertificate
-from kubeocean.proxier.kubelet import KubeletApi, answer_healthz
+from kubeocean.proxier.figures import Behind, NodeFigures
+from kubeocean.proxier.kubelet import KubeletApi
 from kubeocean.proxier.listeners import Listeners
 from kubeocean.proxier.sessions import Sessions
 from kubeocean.proxier.side import PhysicalSide
@@ -80,7 +81,8 @@ class Proxier:
             summarise=lambda _: None, name="client-ca",
         )
         self._sessions = Sessions()
-        api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, {"/healthz": answer_healthz})
+        pages = NodeFigures(self, self._calls).pages
+        api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, pages)
         self._listeners = Listeners(api.handle, address=options.bind_address)
         name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
         self._certificate = ServingCertificate(self._calls, name=name, address=options.address)
@@ -119,6 +121,18 @@ class Proxier:
             if node and is_vnode_of(node, served.spec.cluster_id):
                 return served.side
         return None
+
+    def behind(self, vnode: str) -> Behind | None:
+        """Return what figures of a virtual node are made from; None for a node that is gone."""
+        node = self._nodes.store.object(ObjectKey("", vnode))
+        if node is None:
+            return None
+        for name, (served, _) in self._served.items():
+            if is_vnode_of(node, served.spec.cluster_id):
+                # As the binding is now: a changed spec.nodeProxy begins no new connection.
+                spec = _spec_of(self._bindings.store.object(ObjectKey("", name)) or {}) or served.spec
+                return Behind(node, served.side, spec.mount_namespace, spec.node_proxy)
+        return Behind(node, None, "", node_proxy=False)
 
     async def run(self) -> None:
         """Serve until cancelled; then close the ports, and the streams that do not end by themselves in time."""
