@@ -93,6 +93,11 @@ class Informer(Generic[S]):
         await self._synced.wait()
 
     @property
+    def is_listing(self) -> bool:
+        """Tell whether what handlers hear now comes of a list: it may have happened long ago."""
+        return self._named is not None
+
+    @property
     def last_activity(self) -> float:
         """Return the loop time of the last byte from the server, -inf before the first."""
         return self._reflector.last_activity
