@@ -110,7 +110,7 @@ async def follow_the_hash(federation: Federation, below: AuditLog, namespace: st
     """See that a copy is written when what it means changes, and not when something else of the original does."""
     below.restart()
     virtual, physical = federation.virtual, federation.physical[0]
-    await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"labels": {"seen-by": "somebody"}}})
+    await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"annotations": {"seen-by": "somebody"}}})
     await asyncio.sleep(3)
     assert not [write for write in below.ours() if not write.is_lease], summary(below.ours())
     await virtual.patch(CONFIGMAPS, "settings", namespace, {"data": {"color": "blue"}})
