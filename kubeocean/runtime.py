@@ -23,6 +23,7 @@ import structlog
 
 from kubeocean import __version__
 from kubeocean.api import names
+from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.install import install_crds
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.bindingstatus import SYNCER_FAILED, SyncerState
@@ -30,7 +31,7 @@ from kubeocean.domain.proxierstate import ProxierState
 from kubeocean.kube.client import Client
 from kubeocean.kube.clock import Clock, ShiftedClock, real_time
 from kubeocean.kube.config import ServerConfig, config_from_file
-from kubeocean.kube.errors import AlreadyExists, ConfigError, Forbidden, NotLeading
+from kubeocean.kube.errors import AlreadyExists, ConfigError, Forbidden, NotFound, NotLeading
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.leader import LeaderConfig, LeaderElector, Leadership, always_leading
 from kubeocean.kube.meta import ObjectKey, finalizers_of
@@ -114,10 +115,10 @@ async def run_manager(settings: ManagerSettings) -> None:
 
 async def run_syncer(settings: SyncerSettings) -> None:
     """Run the syncer of one binding until it is unbound, or until cancelled."""
-    async with _Process(settings, "syncer", settings.lease_name, syncing=True) as process:
+    name = settings.cluster_binding_name
+    async with _Process(settings, "syncer", settings.lease_name, syncing=True, only_binding=name) as process:
 
         async def lead() -> None:
-            name = settings.cluster_binding_name
             if process.virtual.bindings.store.get(ObjectKey("", name)) is None:
                 raise ConfigError(f"there is no ClusterBinding {name!r}: correct --cluster-binding-name, or create it")
             syncer = process.make_syncer(name, lambda _: None)
@@ -153,8 +154,11 @@ async def run_proxier(settings: ProxierSettings) -> None:
 class _Process:
     """What both programs are made of; an async context manager that cleans up in reverse order."""
 
-    def __init__(self, settings: ProcessSettings, component: str, lease_name: str, *, syncing: bool) -> None:
+    def __init__(
+        self, settings: ProcessSettings, component: str, lease_name: str, *, syncing: bool, only_binding: str = ""
+    ) -> None:
         self.settings, self.component, self.lease_name, self.syncing = settings, component, lease_name, syncing
+        self._only_binding = only_binding
         self.user_agent = f"kubeocean-{component}/{__version__}"
         self.clock: Clock = ShiftedClock(settings.clock_file) if settings.clock_file else real_time
         self.leadership: Leadership = Leadership() if settings.leader_elect else always_leading()
@@ -186,6 +190,8 @@ class _Process:
     async def serve(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run informers and, while this process leads, `lead`; returns when `lead` does."""
         await self.virtual.connect()
+        if self._only_binding:
+            await self._show_only(self._only_binding)
         self.health.ready["informers"] = lambda: None if self.virtual.has_synced(syncing=self.syncing) else "not synced yet"
         log.info("started", component=self.component, version=__version__, virtual_cluster=self.virtual.uid)
         async with asyncio.TaskGroup() as tasks:
@@ -198,6 +204,12 @@ class _Process:
             await self._lead(lead)
             for task in background:
                 task.cancel()
+
+    async def _show_only(self, binding: str) -> None:
+        """Keep no Pods of other bindings, if this one is there to tell which are its own."""
+        with contextlib.suppress(NotFound):
+            spec = (await self.virtual.calls.get(CLUSTERBINDINGS, binding)).get("spec") or {}
+            self.virtual.show_only(str(spec.get("clusterID") or ""))
 
     async def _lead(self, lead: Callable[[], Awaitable[None]]) -> None:
         if not self.settings.leader_elect:

@@ -20,10 +20,35 @@ _STOPS_WITHIN = 20.0  # seconds
 
 
 class Manager:
-    """A running manager."""
+    """A manager; after `stop` it may be started anew."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, profile: Path | None) -> None:
-        self._process, self._log, self._profile = process, log, profile
+    def __init__(self, kubeconfig: Path, log: Path, profile: Path | None) -> None:
+        self.log = log
+        self._kubeconfig, self._profile = kubeconfig, profile
+        self._process: asyncio.subprocess.Process
+
+    async def start(self, *flags: str) -> None:
+        """Start it; later `flags` win over those it always has."""
+        program = (_PROFILED.format(path=str(self._profile)) if self._profile else "") + _PROGRAM
+        # What a person's shell says about Kubeocean must not change what is measured.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBEOCEAN_")}
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", program, "manager", "--kubeconfig", str(self._kubeconfig), "--install-crds",
+                "--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--log-format", "json", *flags,
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment,
+            )
+
+    async def stop(self) -> None:
+        """Ask it to stop, and make it if it does not."""
+        if self._process.returncode is None:
+            self._process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOPS_WITHIN):
+                await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
 
     @property
     def pid(self) -> int:
@@ -37,7 +62,7 @@ class Manager:
 
     def last_words(self) -> list[str]:
         """Return the end of its log."""
-        return last_lines(self._log)
+        return last_lines(self.log)
 
     def profile_on(self) -> None:
         """Start the profile, if there is to be one."""
@@ -60,23 +85,9 @@ class Manager:
 @asynccontextmanager
 async def run_manager(kubeconfig: Path, log: Path, profile: Path | None) -> AsyncIterator[Manager]:
     """Run it until the block ends; then it is asked to stop, and made to if it does not."""
-    program = (_PROFILED.format(path=str(profile)) if profile else "") + _PROGRAM
-    # What a person's shell says about Kubeocean must not change what is measured.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBEOCEAN_")}
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, "manager", "--kubeconfig", str(kubeconfig), "--install-crds",
-            "--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--log-format", "json",
-            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, env=environment,
-        )
+    manager = Manager(kubeconfig, log, profile)
+    await manager.start()
     try:
-        yield Manager(process, log, profile)
+        yield manager
     finally:
-        if process.returncode is None:
-            process.terminate()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_STOPS_WITHIN):
-                await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await manager.stop()

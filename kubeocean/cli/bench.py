@@ -6,29 +6,32 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.flight import loop_factory
-from kubeocean.bench.report import print_report
+from kubeocean.bench.report import print_report, print_scale
 from kubeocean.bench.results import Report
 from kubeocean.bench.rig import RigSpec
 from kubeocean.bench.run import BurstSpec, measure_burst
+from kubeocean.bench.scale import ScaleSpec, measure_scale
 from kubeocean.bench.verdict import checks, compare, doubts
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import Json
 from kubeocean.sandbox.assets import AssetsUnavailable
-from kubeocean.sandbox.progress import open_progress
+from kubeocean.sandbox.progress import Progress, open_progress
 from kubeocean.sandbox.spec import InvalidSpec
 from kubeocean.sandbox.state import SandboxError
+
+T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,9 +50,13 @@ class Output(StrEnum):
     JSON = "json"
 
 
-@app.callback()
-def bench() -> None:
-    """Keep `burst` a command of its own: there will be others."""
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="KUBEOCEAN_SANDBOX_ROOT", show_default="$XDG_STATE_HOME/kubeocean/sandboxes",
+        help="Folder of all sandboxes.",
+    ),
+]
 
 
 @app.command()
@@ -70,13 +77,7 @@ def burst(
     output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the sandbox running.")] = False,
     sandbox: Annotated[str, typer.Option(help="Use this running sandbox; --nodes and --clusters are what it has.")] = "",
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="KUBEOCEAN_SANDBOX_ROOT", show_default="$XDG_STATE_HOME/kubeocean/sandboxes",
-            help="Folder of all sandboxes.",
-        ),
-    ] = None,
+    root: Root = None,
 ) -> None:
     """Measure a burst of Pods: direct, floor and federated, in one run.
 
@@ -91,19 +92,47 @@ def burst(
         rig=RigSpec(clusters=clusters, nodes=nodes, reuse=sandbox, keep=keep, root=root),
     )
     with _plain_errors(), asyncio.Runner(loop_factory=loop_factory()) as runner:
-        report = runner.run(_measure(spec))
+        report = runner.run(_measure(lambda progress: measure_burst(spec, progress)))
     if output is Output.JSON:
         typer.echo(json.dumps(as_json(report), indent=2, ensure_ascii=False))
     else:
         print_report(report, Console(width=None if sys.stdout.isatty() else 140))
 
 
-async def _measure(spec: BurstSpec) -> Report:
+@app.command()
+def scale(
+    pods: Annotated[int, typer.Option(help="How many Pods are created and stay.", min=1)] = 5000,
+    nodes: Annotated[int, typer.Option(help="How many nodes KWOK plays, in all physical clusters together.", min=1)] = 100,
+    clusters: Annotated[int, typer.Option(help="How many physical clusters there are.", min=1)] = 2,
+    token: Annotated[
+        bool, typer.Option("--token/--no-token", help="With the ServiceAccount token that most Pods have, or without.")
+    ] = False,
+    rest_seconds: Annotated[float, typer.Option(help="How long nothing happens before the restart.", min=0)] = 60.0,
+    output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
+    root: Root = None,
+) -> None:
+    """Measure many Pods that stay: their burst, what they cost at rest, and a restart of the manager over them.
+
+    A restart is to write nothing beside Leases and to delete nothing. Takes some minutes; the exit code is 0 whenever there are
+    figures, good or bad.
+
+    Example:  kubeocean bench scale --pods 1000 --nodes 20 --rest-seconds 30
+    """
+    spec = ScaleSpec(pods, token, rest_seconds, RigSpec(clusters=clusters, nodes=nodes, root=root))
+    with _plain_errors(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        figures = runner.run(_measure(lambda progress: measure_scale(spec, progress)))
+    if output is Output.JSON:
+        typer.echo(json.dumps(asdict(figures) | {"bytes_per_pair": figures.bytes_per_pair}, indent=2))
+    else:
+        print_scale(figures, Console(width=None if sys.stdout.isatty() else 140))
+
+
+async def _measure(work: Callable[[Progress], Awaitable[T]]) -> T:
     task = asyncio.current_task()
     assert task is not None, "runs in a loop"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # cleans up as after Ctrl-C
     with open_progress(sys.stderr) as progress:
-        return await measure_burst(spec, progress)
+        return await work(progress)
 
 
 def as_json(report: Report) -> Json:

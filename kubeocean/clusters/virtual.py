@@ -1,7 +1,9 @@
 """The virtual cluster as one process holds it: one client for calls, one for watches, and the informers all bindings share.
 
 The Pod informer is unselected on purpose: a DELETED event on it is proof that a Pod is gone, and one watch serves every
-binding of the process. Watches have a session of their own, so a burst of calls never delays an event.
+binding of the process. A process that serves one binding only has it keep the Pods bound to that binding's virtual nodes, which
+their names tell; the others, most of a large cluster, are passed over undecoded. A Pod never changes its node, so what was kept
+once is kept until its end. Watches have a session of their own, so a burst of calls never delays an event.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.kubeletports import KubeletPorts
 from kubeocean.clusters.podsummary import VirtualPod, summarise_virtual_pod
 from kubeocean.clusters.storage import VirtualStorage
+from kubeocean.domain.naming import vnode_prefix
 from kubeocean.domain.policies import Policy, read_policy
 from kubeocean.domain.servicemap import trim_service
 from kubeocean.domain.vnode import cluster_of
@@ -25,10 +28,21 @@ from kubeocean.kube.errors import ConfigError, NotFound
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, namespace_of
 from kubeocean.kube.resources import CONFIGMAPS, CSINODES, NAMESPACES, NETWORKPOLICIES, NODES, PODS, SERVICES
+from kubeocean.kube.skim import Skimmer
 
 BY_NODE, BY_CLUSTER, BY_REFERENCE, BY_NAMESPACE = "node", "cluster", "reference", "namespace"
 INTRANET_API_SERVICE = ObjectKey("default", "kubernetes-intranet")
 INTRANET_DNS_SERVICE = ObjectKey("kube-system", "kube-dns-intranet")
+
+
+class OutOfView(Exception):
+    """A process that is to serve a binding keeps none of its Pods: it has to be started anew."""
+
+    def __init__(self, binding: str, cluster_id: str) -> None:
+        super().__init__(
+            f"ClusterBinding {binding!r} was made anew: clusterID {cluster_id!r} is another one than when this process "
+            "started, which has to be started anew as well"
+        )
 
 
 class OnDemand:
@@ -69,13 +83,8 @@ class VirtualCluster:
         )
         self.nodes.add_handler(self.kubelet_ports.node_changed)
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name="virtual-csinodes")
-        self.pods: Informer[VirtualPod] = Informer(
-            self.watches, PODS, summarise=summarise_virtual_pod, keep_raw=True,
-            indexers={
-                BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
-            },
-            name="virtual-pods",
-        )
+        self.pods = self._watch_pods()
+        self._only = ""
         self.root_cas: Informer[None] = Informer(
             self.watches, CONFIGMAPS, field_selector=f"metadata.name={names.ROOT_CA_CONFIGMAP}", summarise=_nothing,
             name="root-cas",
@@ -92,6 +101,26 @@ class VirtualCluster:
         self.namespaces = OnDemand(Informer(
             self.watches, NAMESPACES, transform=_only_labels, summarise=_nothing, name="virtual-namespaces"
         ))
+
+    def _watch_pods(self, only: str = "") -> Informer[VirtualPod]:
+        prefix = vnode_prefix(only)
+        return Informer(
+            self.watches, PODS, summarise=summarise_virtual_pod, keep_raw=True,
+            indexers={
+                BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
+            },
+            transform=(lambda pod: pod if (pod["spec"].get("nodeName") or "").startswith(prefix) else None) if only else None,
+            skimmer=Skimmer(prefix) if only else None, name="virtual-pods",
+        )
+
+    def show_only(self, cluster_id: str) -> None:
+        """Keep no Pods but those on virtual nodes of the binding with this clusterID; only before `run`."""
+        self._only = cluster_id
+        self.pods = self._watch_pods(cluster_id)
+
+    def shows(self, cluster_id: str) -> bool:
+        """Tell whether the Pods on virtual nodes of the binding with this clusterID are kept."""
+        return self._only in ("", cluster_id)
 
     @property
     def uid(self) -> str:

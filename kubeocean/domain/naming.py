@@ -51,6 +51,15 @@ def vnode_name(cluster_id: str, node: str) -> str:
     return name if len(name) <= _LONGEST and _SUBDOMAIN.fullmatch(name) else _hashed(name, name)
 
 
+def vnode_prefix(cluster_id: str) -> str:
+    """Return what the names of all virtual nodes of a binding begin with; those of few others do.
+
+    >>> vnode_prefix("edge")
+    'vnode-edge-'
+    """
+    return f"vnode-{cluster_id}-"
+
+
 @lru_cache(maxsize=16384)  # asked several times in each pass over a Pod
 def physical_name(name: str, namespace: str) -> str:
     """Return the name in the mountNamespace of the twin of a Pod, ConfigMap, Secret or claim: DNS subdomain.

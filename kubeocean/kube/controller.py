@@ -83,9 +83,9 @@ class Controller(Generic[K]):
         self._resumed = 0.0  # loop time at which the workers last came back from giving way
         self._bind_metrics()
 
-    def enqueue(self, key: K) -> None:
-        """Want a pass for `key`."""
-        self.queue.add(key)
+    def enqueue(self, key: K, *, low: bool = False) -> None:
+        """Want a pass for `key`; a `low` wish can wait until there are no others."""
+        self.queue.add(key, low=low)
 
     async def run(self) -> NoReturn:
         """Work until cancelled; what was interrupted is queued again, so it may be run once more later.

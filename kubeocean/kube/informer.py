@@ -31,6 +31,7 @@ from kubeocean.kube.listwatch import Timing
 from kubeocean.kube.meta import Json, ObjectKey, revision
 from kubeocean.kube.reflector import Reflector, WatchClient
 from kubeocean.kube.resources import Resource
+from kubeocean.kube.skim import Skimmer
 from kubeocean.kube.store import Entry, Indexer, Store
 
 S = TypeVar("S")
@@ -49,14 +50,16 @@ class Informer(Generic[S]):
     """Watches `resource` and keeps `store`. Selectors are Kubernetes' text; "" selects all.
 
     `transform` may change the object it gets in place and returns what to keep, None for nothing; managedFields are
-    gone already. `summarise` and `indexers` must be pure. None of them may be slow: they run for every event.
+    gone already. What `skimmer` calls foreign is not even decoded; so `transform` must keep nothing of that, and what it has
+    kept once it must keep until the object's end. `summarise` and `indexers` must be pure. None of them may be slow: they
+    run for every event.
     """
 
     def __init__(
         self, client: WatchClient, resource: Resource, *, namespace: str = "", label_selector: str = "",
         field_selector: str = "", transform: Callable[[Json], Json | None] | None = None,
         summarise: Callable[[Json], S], indexers: Mapping[str, Indexer[S]] | None = None, keep_raw: bool = False,
-        name: str = "", timing: Timing | None = None,
+        name: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None,
     ) -> None:
         self.name = name or resource.plural
         self.resource = resource
@@ -73,7 +76,7 @@ class Informer(Generic[S]):
         self._mourners: dict[str, list[Callable[[], None]]] = {}
         self._reflector = Reflector(
             client, resource, self, namespace=namespace, label_selector=label_selector, field_selector=field_selector,
-            timing=timing,
+            timing=timing, skimmer=skimmer,
         )
         self._count_event = _EVENTS.labels(self.name).inc
         self._count_list = _LISTS.labels(self.name).inc
@@ -91,6 +94,11 @@ class Informer(Generic[S]):
     async def wait_synced(self) -> None:
         """Return once the store has been complete."""
         await self._synced.wait()
+
+    @property
+    def is_listing(self) -> bool:
+        """Tell whether what handlers hear now comes of a list: it may have happened long ago."""
+        return self._named is not None
 
     @property
     def last_activity(self) -> float:

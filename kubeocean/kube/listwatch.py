@@ -31,6 +31,7 @@ from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.codec import decode
 from kubeocean.kube.errors import ApiError, BadRequest, Gone, Invalid, Unreachable, error_class
 from kubeocean.kube.meta import Json, revision
+from kubeocean.kube.skim import Skimmer
 
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _STREAMING_LIST = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
@@ -109,17 +110,21 @@ class LineSplitter:
 class ListWatch:
     """The state machine. `position` is the resourceVersion to resume at, "" before the first complete list.
 
+    What `skimmer` says is foreign is passed over as if the server had selected it out.
+
     `consecutive_failures` and `last_error` are for health: 0 and None since the server last told something of use.
     """
 
-    def __init__(self, sink: Sink, *, timing: Timing, cluster: str, what: str) -> None:
+    def __init__(
+        self, sink: Sink, *, timing: Timing, cluster: str, what: str, skimmer: Skimmer | None = None
+    ) -> None:
         self.phase = Phase.STREAMING_LIST
         self.position = ""
         self.consecutive_failures = 0
         self.last_error: Exception | None = None
         self._sink = sink
         self._timing = timing
-        self._cluster, self._what = cluster, what
+        self._cluster, self._what, self._skimmer = cluster, what, skimmer
         self._pages = False  # the server has no streaming lists
         self._strikes = 0  # failures since a watch last made headway; what the backoff counts
         self._spoke = False  # this connection brought at least one line,
@@ -144,6 +149,9 @@ class ListWatch:
         Raises what an ERROR event says, Gone when history was rewound, ValueError when the line is no JSON object.
         """
         self._spoke = True
+        if self._skimmer and (position := self._skimmer.position_of_foreign(line)):
+            self._pass_over(position)
+            return
         event = decode(line)
         kind, obj = event["type"], event["object"]
         if kind == "BOOKMARK":
@@ -160,6 +168,13 @@ class ListWatch:
             # Initial events come in order of name, not of revision: they are no place to resume at.
             self.position = position
             self._headway()
+
+    def _pass_over(self, position: str) -> None:
+        """Take that something happened to an object that is nobody's here. A list merely does not name it."""
+        if self.phase is Phase.WATCHING:
+            self.position = position
+            self._headway()
+            self._sink.advance(revision(position))
 
     def listed(self, resource_version: str) -> None:
         """Take that the whole list was told to the sink."""

@@ -18,6 +18,7 @@ from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.kube.listwatch import LineSplitter, ListWatch, Phase, Sink, Timing
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import Resource
+from kubeocean.kube.skim import Skimmer
 
 _log = structlog.get_logger(__name__)
 _SLICE = 0.008  # seconds of work before others may run; the design says 10 ms
@@ -60,7 +61,7 @@ class Reflector:
 
     def __init__(
         self, client: WatchClient, resource: Resource, sink: Sink, *, namespace: str = "", label_selector: str = "",
-        field_selector: str = "", timing: Timing | None = None,
+        field_selector: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None,
     ) -> None:
         self._client, self._resource, self._sink, self._namespace = client, resource, sink, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
@@ -69,7 +70,7 @@ class Reflector:
         }
         self._path = resource.path(namespace)
         self._timing = timing or Timing()
-        self.machine = ListWatch(sink, timing=self._timing, cluster=client.cluster, what=self._path)
+        self.machine = ListWatch(sink, timing=self._timing, cluster=client.cluster, what=self._path, skimmer=skimmer)
         self.last_activity = float("-inf")
         self._complaint = ""  # what was last said about the present trouble, so that it is said once
 

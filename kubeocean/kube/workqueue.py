@@ -8,7 +8,8 @@ A key is *dirty* while a pass is wanted and *processing* while one runs:
 
 so any number of adds before a pass make one pass, and an add during a pass makes exactly one more after it: the worker
 may have read its caches before the change came. Which ready key is handed out next is the business of one small object
-(`ReadyQueue`), the place for priorities and fairness.
+(`readyqueue.ReadyQueue`), the place for priorities and fairness. A wish may be a low one, which can wait for the others: of
+several wishes for one pass the highest counts.
 
 Delays (`add_after`, `retry`) live in one heap with one timer; of several for one key the earliest counts, and an `add`
 in between does not undo them. Everything runs on the event loop's thread; there are no locks.
@@ -26,11 +27,12 @@ from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.readyqueue import Fifo, ReadyQueue
 
 K = TypeVar("K", bound=Hashable)
 
@@ -53,38 +55,6 @@ class QueueShutDown(Exception):
     """The queue was shut down and has nothing left to hand out."""
 
 
-class ReadyQueue(Protocol[K]):
-    """Decides the order in which ready keys are handed out; it never holds a key twice."""
-
-    def push(self, key: K, /) -> None:
-        """Take a key."""
-
-    def pop(self) -> K:
-        """Give the next key; only asked when there is one."""
-
-    def __len__(self) -> int: ...
-
-
-class Fifo(Generic[K]):
-    """First come, first served."""
-
-    __slots__ = ("_keys",)
-
-    def __init__(self) -> None:
-        self._keys: deque[K] = deque()
-
-    def push(self, key: K, /) -> None:
-        """See ReadyQueue."""
-        self._keys.append(key)
-
-    def pop(self) -> K:
-        """See ReadyQueue."""
-        return self._keys.popleft()
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-
 class Workqueue(Generic[K]):
     """Keys that want a pass. `len()` counts the ready ones. `backoff` spaces the retries of one key [D2]."""
 
@@ -93,6 +63,7 @@ class Workqueue(Generic[K]):
         self._backoff = backoff or Backoff(base=1.0, cap=300.0)
         self._ready: ReadyQueue[K] = ready if ready is not None else Fifo()
         self._dirty: dict[K, float] = {}  # since when
+        self._low: set[K] = set()  # those of the dirty that only low wishes want
         self._processing: dict[K, float] = {}  # since when
         self._failures: dict[K, int] = {}
         self._due: dict[K, float] = {}  # loop time; what the heap says about a key counts only if it agrees
@@ -107,12 +78,18 @@ class Workqueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._ready)
 
-    def add(self, key: K) -> None:
-        """Want a pass for `key` as soon as a worker is free."""
-        if key in self._dirty or self._closed:
+    def add(self, key: K, *, low: bool = False) -> None:
+        """Want a pass for `key` as soon as a worker is free; a `low` wish can wait until there are no others."""
+        if self._closed:
+            return
+        if key in self._dirty:
+            if not low and key in self._low:
+                self._raise_up(key)
             return
         self._count_add()
         self._dirty[key] = perf_counter()
+        if low:
+            self._low.add(key)
         if key not in self._processing:
             self._offer(key)
 
@@ -159,6 +136,7 @@ class Workqueue(Generic[K]):
                 raise QueueShutDown(self.name)
             await self._wait()
         key = self._ready.pop()
+        self._low.discard(key)
         now = perf_counter()
         self._observe_wait(now - self._dirty.pop(key))
         self._processing[key] = now
@@ -181,10 +159,15 @@ class Workqueue(Generic[K]):
         while self._idle:
             self._wake_one()
 
+    def _raise_up(self, key: K) -> None:
+        self._low.discard(key)
+        if key not in self._processing:  # else it is not ready yet, and will be offered as what it is now
+            self._ready.raise_up(key)
+
     # -- waiting workers ---------------------------------------------------------------------------------------------
 
     def _offer(self, key: K) -> None:
-        self._ready.push(key)
+        self._ready.push(key, low=key in self._low)
         if self._idle:
             self._wake_one()
 

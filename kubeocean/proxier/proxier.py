@@ -23,6 +23,7 @@ from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.permissions import CLIENT_CA_CONFIGMAP
+from kubeocean.clusters.virtual import OutOfView
 from kubeocean.domain.bindingstatus import find_duplicate
 from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
 from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
@@ -138,6 +139,7 @@ class Proxier:
         """Serve until cancelled; then close the ports, and the streams that do not end by themselves in time."""
         self._uid = await Identity(self._calls).ask()
         try:
+            await self._narrow_view()
             async with asyncio.TaskGroup() as tasks:
                 for informer in (self._bindings, self._nodes, self._ca):
                     informer.add_handler(self._look)
@@ -151,6 +153,14 @@ class Proxier:
                 await self._follow(tasks)
         finally:
             await self._stop()
+
+    async def _narrow_view(self) -> None:
+        """Keep no Pods of other bindings, if there is only one to serve and it is there to tell which are its own."""
+        if not self._options.binding:
+            return
+        listing = await self._calls.list(CLUSTERBINDINGS, field_selector=f"metadata.name={self._options.binding}")
+        for spec in filter(None, map(_spec_of, listing.items)):
+            self._pods.show_only(spec.cluster_id)
 
     def _look(self, _: object, __: object) -> None:
         self._changed.set()
@@ -187,6 +197,8 @@ class Proxier:
         spec, name = _spec_of(binding), name_of(binding)
         if spec is None:
             return None
+        if not self._pods.shows(spec.cluster_id):
+            raise OutOfView(name, spec.cluster_id)
 
         def known_uid() -> str:
             live = self._bindings.store.object(ObjectKey("", name)) or {}

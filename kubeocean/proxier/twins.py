@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from kubeocean.api import names
 from kubeocean.domain.kubeletapi import PodRequest
-from kubeocean.domain.naming import physical_name
+from kubeocean.domain.naming import physical_name, vnode_prefix
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.kube.client import Client
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of
 from kubeocean.kube.resources import PODS
+from kubeocean.kube.skim import Skimmer
 
 _BY_UID = "virtual-uid"
 _BY_NODE = "node"
@@ -34,13 +35,29 @@ class _Virtual:
 
 
 class VirtualPods:
-    """Name, uid and node of every Pod of the virtual cluster; one watch serves all bindings of the process."""
+    """Name, uid and node of every Pod of the virtual cluster; one watch serves all bindings of the process.
+
+    A process that serves one binding keeps those on virtual nodes of that binding (`show_only`), as the syncer does.
+    """
 
     def __init__(self, client: Client) -> None:
-        self.informer: Informer[_Virtual] = Informer(
-            client, PODS, transform=_head, summarise=lambda pod: _Virtual(pod["spec"].get("nodeName") or ""),
+        self._client, self._only = client, ""
+        self.informer = self._watch("")
+
+    def _watch(self, prefix: str) -> Informer[_Virtual]:
+        return Informer(
+            self._client, PODS, transform=lambda pod: _head(pod, prefix),
+            summarise=lambda pod: _Virtual(pod["spec"].get("nodeName") or ""), skimmer=Skimmer(prefix) if prefix else None,
             indexers={_BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, name="proxier-virtual-pods",
         )
+
+    def show_only(self, cluster_id: str) -> None:
+        """Keep no Pods but those on virtual nodes of the binding with this clusterID; only before the informer runs."""
+        self._only, self.informer = cluster_id, self._watch(vnode_prefix(cluster_id))
+
+    def shows(self, cluster_id: str) -> bool:
+        """Tell whether the Pods on virtual nodes of the binding with this clusterID are kept."""
+        return self._only in ("", cluster_id)
 
     def uid_on(self, vnode: str, request: PodRequest) -> str:
         """Return the uid of the Pod that was asked for. Raises NoTwin unless it is bound to `vnode`."""
@@ -93,6 +110,9 @@ class Twins:
             await self.informer.wait_synced()
 
 
-def _head(pod: Json) -> Json:
+def _head(pod: Json, prefix: str) -> Json | None:
+    node = pod["spec"].get("nodeName") or ""
+    if not node.startswith(prefix):
+        return None
     metadata = {key: pod["metadata"][key] for key in ("name", "namespace", "uid", "resourceVersion") if key in pod["metadata"]}
-    return {"metadata": metadata, "spec": {"nodeName": pod["spec"].get("nodeName") or ""}}
+    return {"metadata": metadata, "spec": {"nodeName": node}}

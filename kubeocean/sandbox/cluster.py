@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 
-from kubeocean.sandbox.commands import AUDIT_POLICY, LOOPBACK, Files
+from kubeocean.sandbox.commands import LOOPBACK, Files, build_audit_policy
 from kubeocean.sandbox.kubeconfig import build_kubeconfig, write_kubeconfig
 from kubeocean.sandbox.kwok import POD_LOG, build_kwok_config
 from kubeocean.sandbox.pki import Authority, new_signing_key, write_pair
@@ -23,11 +23,11 @@ _ADMIN, _ADMIN_GROUPS = "kubeocean-sandbox-admin", ("system:masters",)
 
 def prepare_files(
     files: Files, *, cluster: str, server: str, server_names: Sequence[str], number: int, kubelet_port: int | None,
-    nodes: Sequence[RealNode] = (),
+    nodes: Sequence[RealNode] = (), audit_reads: bool = False,
 ) -> None:
     """Write all that the components of `cluster` read; `number` tells the clusters of a sandbox apart.
 
-    Its real `nodes` get credentials of the cluster's authority.
+    Its real `nodes` get credentials of the cluster's authority. `audit_reads`: the audit log holds reads, too.
     """
     for folder in (files.folder, files.pki, files.logs):
         folder.mkdir(mode=0o700)
@@ -40,7 +40,7 @@ def prepare_files(
     for component, (user, groups) in _CLIENTS.items():
         pair = authority.issue(user, organizations=groups)
         write_kubeconfig(build_kubeconfig(cluster, server, ca, user, pair), files.kubeconfig_of(component))
-    files.audit_policy.write_text(AUDIT_POLICY)
+    files.audit_policy.write_text(build_audit_policy(reads=audit_reads))
     if kubelet_port:
         files.pod_log.write_text(POD_LOG)
         config = build_kwok_config(pod_network=100 + number, pod_log=files.pod_log, port=kubelet_port)

@@ -12,20 +12,26 @@ from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.nodes import KWOK_ANNOTATION
 
 LOOPBACK = "127.0.0.1"
-AUDIT_POLICY = """\
+_AUDIT_POLICY = """\
 # Who wrote what, and nothing of its contents: benchmarks count the writes of each client in this log. What merely says
-# that the rig itself is alive is left out, or a long run would fill the disk with it.
+# that the rig itself is alive is left out, or a long run would fill the disk with it; and who reads what, unless asked for.
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
   - level: None
-    verbs: [get, list, watch]
-  - level: None
     users: [kwok, "system:apiserver"]
-    resources: [{group: coordination.k8s.io, resources: [leases]}]
+    resources: [{{group: coordination.k8s.io, resources: [leases]}}]
+  - level: {reads}
+    verbs: [get, list, watch]
   - level: Metadata
 """
+
+
+def build_audit_policy(*, reads: bool) -> str:
+    """Return what an API server is to write down: every write, and with `reads` every read, which costs it some time."""
+    return _AUDIT_POLICY.format(reads="Metadata" if reads else "None")
+
 
 # The benchmarks are to measure Kubeocean, not the limits of the rig.
 _READS_IN_FLIGHT, _WRITES_IN_FLIGHT = 2000, 1000

@@ -245,7 +245,7 @@ def _prepare(spec: SandboxSpec, folder: Path, assets: Assets) -> tuple[Journal, 
         prepare_files(
             cluster.files, cluster=cluster.name, server=cluster.apiserver.address, number=number,
             server_names=[*spec.server_names, *reached_at], kubelet_port=cluster.kubelet_port,
-            nodes=[node for node in nodes if node.cluster == cluster.name],
+            nodes=[node for node in nodes if node.cluster == cluster.name], audit_reads=spec.audit_reads,
         )
     return journal, plan, nodes
 

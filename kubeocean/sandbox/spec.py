@@ -26,7 +26,8 @@ class SandboxSpec:
 
     Their certificates are valid for loopback, for `listen` and for every DNS name or IP address of `certificate_names`
     (real nodes come from elsewhere than loopback). `etcd` is one for all clusters, each below its own key prefix, or
-    one per cluster. `real_nodes` are kubelets with containerd, dealt out to the physical clusters in turn.
+    one per cluster. `real_nodes` are kubelets with containerd, dealt out to the physical clusters in turn. With
+    `audit_reads` the audit logs hold what is read as well as what is written.
     Raises InvalidSpec.
     """
 
@@ -37,6 +38,7 @@ class SandboxSpec:
     listen: str = "127.0.0.1"
     certificate_names: tuple[str, ...] = ()
     real_nodes: int = 0
+    audit_reads: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)

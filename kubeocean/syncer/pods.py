@@ -13,6 +13,8 @@ declared lost. A crash between any two calls leaves facts from which the next pa
 from __future__ import annotations
 
 from datetime import timedelta
+from operator import attrgetter
+from typing import Any
 
 import structlog
 
@@ -38,9 +40,12 @@ from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, ServerError, TooManyRequests
+from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, uid_of
+from kubeocean.kube.readyqueue import FairQueue
 from kubeocean.kube.resources import PODS
 from kubeocean.kube.store import Entry
+from kubeocean.kube.workqueue import Workqueue
 from kubeocean.syncer.bottomup.lastwords import LastWords
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
@@ -64,8 +69,10 @@ class PodController:
 
     def __init__(self, pairing: Pairing) -> None:
         self.pairing = pairing
+        name = f"pods-{pairing.binding_name}"
         self.controller: Controller[ObjectKey] = Controller(
-            f"pods-{pairing.binding_name}", self.reconcile, workers=pairing.options.pod_workers
+            name, self.reconcile, workers=pairing.options.pod_workers,
+            queue=Workqueue(name, ready=FairQueue(attrgetter("namespace"))),
         )
         self.dependencies = build_dependencies(pairing, self.controller.enqueue)
         self._twins = TwinMaker(pairing)
@@ -73,14 +80,20 @@ class PodController:
         self._last_words = LastWords()
         self._mount = MountMender(pairing)
         self._refusals = Refusals()
+        self._attaching = False
         self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
 
     def attach(self) -> None:
-        """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
+        """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything.
+
+        That can wait for what happens meanwhile: most of it will turn out to be as it should be.
+        """
+        self._attaching = True
         self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
         self.pairing.listen(self.pairing.physical.token_secrets, self._token_secret_changed)
+        self._attaching = False
         for gate in self.dependencies.gates:
             gate.attach()
 
@@ -92,7 +105,11 @@ class PodController:
             return
         # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
         if self.pairing.physical_node_of(entry.summary.node) or (new is None and self._left_something(entry.key)):
-            self.controller.enqueue(entry.key)
+            self.controller.enqueue(entry.key, low=self._is_replayed(self.pairing.virtual.pods))
+
+    def _is_replayed(self, informer: Informer[Any]) -> bool:
+        """Tell whether what `informer` tells now is a look at what was there before, rather than news."""
+        return self._attaching or informer.is_listing
 
     def _left_something(self, key: ObjectKey) -> bool:
         physical = self.pairing.physical
@@ -103,13 +120,13 @@ class PodController:
         # Pods may have been seen before the node they are bound to; afterwards the node tells them nothing new.
         if new and old is None and self.pairing.physical_node_behind(new.object()):
             for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, new.key.name):
-                self.controller.enqueue(entry.key)
+                self.controller.enqueue(entry.key, low=self._is_replayed(self.pairing.virtual.nodes))
 
     def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
         # Both: somebody may have taken the annotations off that said whose twin it is.
         for virtual in {entry.summary.virtual for entry in (old, new) if entry}:
             if virtual and virtual.name:
-                self.controller.enqueue(virtual)
+                self.controller.enqueue(virtual, low=self._is_replayed(self.pairing.physical.pods))
         if old and new is None:
             self._last_words.note(old)
             if waiting := self._name_taken.pop(old.key, None):
@@ -120,13 +137,13 @@ class PodController:
         if new:
             living = self.pairing.virtual.pods.store.get(new.summary.virtual)
             if living is None or living.uid != new.summary.uid:
-                self.controller.enqueue(new.summary.virtual)
+                self.controller.enqueue(new.summary.virtual, low=self._is_replayed(self.pairing.physical.token_secrets))
 
     def enqueue_all(self) -> None:
         """Look at every Pod of ours again: the binding has changed."""
         for node in self.pairing.own_vnodes():
             for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, node["metadata"]["name"]):
-                self.controller.enqueue(entry.key)
+                self.controller.enqueue(entry.key, low=True)
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:

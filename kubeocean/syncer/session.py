@@ -26,7 +26,7 @@ from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import ClusterIdentityChanged
 from kubeocean.clusters.physical import PhysicalCluster, read_kubeconfig
 from kubeocean.clusters.secretwatch import SecretWatch
-from kubeocean.clusters.virtual import VirtualCluster
+from kubeocean.clusters.virtual import OutOfView, VirtualCluster
 from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, find_duplicate
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.errors import ConfigError, Conflict, Unreachable
@@ -113,6 +113,8 @@ class Session:
         spec = parse_binding(binding)
         if is_deleting(binding) and names.BINDING_SYNCER_FINALIZER not in finalizers_of(binding):
             raise Finished
+        if not self._virtual.shows(spec.cluster_id):
+            raise OutOfView(self._name, spec.cluster_id)
         self._refuse_duplicate(binding)
         secret = self._given.secret_of(spec.secret_ref)
         try:

@@ -1,4 +1,7 @@
-"""Who wrote what: the audit log of a sandbox's cluster, which holds every write that its API server answered."""
+"""Who wrote what: the audit log of a sandbox's cluster, which holds every write that its API server answered.
+
+In a sandbox with `audit_reads` it holds every read of an object as well.
+"""
 
 import asyncio
 import json
@@ -12,12 +15,13 @@ from kubeocean.kube.meta import parse_time
 from kubeocean.sandbox.state import ClusterHandle
 
 OURS = ("kubeocean-manager", "kubeocean-syncer")
+_READS = ("get", "list", "watch")
 _NO_WRITES = ("selfsubjectaccessreviews", "subjectaccessreviews", "tokenreviews")  # POSTed questions: nothing is stored
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One mutating request and its answer; `resource` is such as pods/status."""
+    """One request and its answer; `resource` is such as pods/status."""
 
     agent: str
     user: str
@@ -40,7 +44,7 @@ class AuditLog:
     """The writes to one cluster since this object was made, or since `restart`."""
 
     def __init__(self, cluster: ClusterHandle) -> None:
-        self._path = cluster.audit_log
+        self.name, self._path = cluster.name, cluster.audit_log
         self._from = 0
         self.restart()
 
@@ -53,10 +57,24 @@ class AuditLog:
         return [write for write in self.writes() if write.agent.startswith(OURS)]
 
     def writes(self) -> list[Write]:
+        return [each for each in self._requests() if each.verb not in _READS and each.resource not in _NO_WRITES]
+
+    def our_reads(self) -> list[Write]:
+        """Return what programs of Kubeocean got and listed; watches last, and are no reads at rest."""
+        return [
+            each for each in self._requests()
+            if each.agent.startswith(OURS) and (each.verb in ("get", "list") or each.resource in _NO_WRITES)
+        ]
+
+    def our_watches(self) -> list[Write]:
+        """Return the watches that programs of Kubeocean opened (an entry as it begins, and one as it ends)."""
+        return [each for each in self._requests() if each.agent.startswith(OURS) and each.verb == "watch"]
+
+    def _requests(self) -> list[Write]:
         with self._path.open("rb") as log:
             log.seek(self._from)
             lines = log.read().split(b"\n")[:-1]  # the last one is still being written
-        return [write for line in lines if (write := _read(line)) and write.resource not in _NO_WRITES]
+        return [request for line in lines if (request := _read(line))]
 
 
 def summary(writes: Iterable[Write]) -> dict[str, int]:

@@ -107,9 +107,8 @@ class NodeController:
 
     def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         entry = new or old
-        vnode = self.pairing.virtual.nodes.store.object(ObjectKey("", entry.summary.node)) if entry else None
-        node = self.pairing.physical_node_behind(vnode) if vnode else None
-        if entry is None or vnode is None or node is None or is_placeholder(entry.key):
+        node = self.pairing.physical_node_of(entry.summary.node) if entry and entry.summary.node else None
+        if entry is None or node is None or is_placeholder(entry.key):
             return
         if self.reclaim.waits_for_pods(node):
             self.controller.enqueue(node)
@@ -117,7 +116,7 @@ class NodeController:
             # The scheduler never overbooks a node; but it may have looked at one whose lease shrank at that moment.
             self.controller.queue.add_after(node, OVERHANG_POLL)
         if new and old and not old.summary.node:
-            self.reclaim.welcome(node, vnode, new.key)
+            self.reclaim.welcome(node, new.summary.node, new.key)
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, name: str) -> Result:

@@ -61,12 +61,12 @@ class Reclaim:
         situation = self._situations.get(node)
         return situation is not None and situation.waits_for_pods
 
-    def welcome(self, node: str, existing: Json, pod_key: ObjectKey) -> None:
+    def welcome(self, node: str, vnode: str, pod_key: ObjectKey) -> None:
         """Warn a Pod that was placed just now on a node whose lease is about to end; the others were warned before."""
         situation = self._situations.get(node)
         if situation is None or situation.notice.ends_at is None:
             return
-        for pod in self.pods.of(name_of(existing)):
+        for pod in self.pods.of(vnode):
             if pod.key == pod_key and (announcement := to_latecomer(situation, pod)):
                 self._tell_pods(announcement)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.readyqueue import FairQueue
 from kubeocean.kube.workqueue import QueueShutDown, Workqueue
 
 pytestmark = pytest.mark.looptime
@@ -38,6 +39,58 @@ async def test_keys_come_in_the_order_of_their_arrival_and_once() -> None:
     assert len(queue) == 2
     assert [await finish(queue), await finish(queue)] == ["a", "b"]
     assert len(queue) == 0
+
+
+def fair_queue() -> Workqueue[str]:
+    """Return a queue whose tenants are the first letters."""
+    return Workqueue("fair", backoff=Backoff(base=1.0, cap=300.0, jitter=0.0), ready=FairQueue(lambda key: key[0]))
+
+
+async def test_a_low_wish_waits_for_the_others() -> None:
+    queue = fair_queue()
+    queue.add("a", low=True)
+    queue.add("b")
+    assert [await finish(queue), await finish(queue)] == ["b", "a"]
+
+
+async def test_news_of_a_key_that_waits_for_a_look_moves_it_up_and_a_look_moves_none_down() -> None:
+    queue = fair_queue()
+    for key in ("a", "b", "c"):
+        queue.add(key, low=True)
+    queue.add("c")
+    queue.add("c", low=True)
+    assert [await finish(queue) for _ in range(3)] == ["c", "a", "b"]
+    assert len(queue) == 0
+
+
+async def test_a_wish_during_a_pass_is_ready_after_it_as_high_as_the_highest() -> None:
+    queue = fair_queue()
+    for key in ("a", "b"):
+        queue.add(key)
+        await queue.get()
+    queue.add("a", low=True)
+    queue.add("b", low=True)
+    queue.add("b")
+    queue.done("a")
+    queue.done("b")
+    assert [await finish(queue), await finish(queue)] == ["b", "a"]
+
+
+async def test_after_its_pass_a_low_key_is_not_low_for_ever() -> None:
+    queue = fair_queue()
+    queue.add("a", low=True)
+    await finish(queue)
+    queue.add("b", low=True)
+    queue.add("a")
+    assert await finish(queue) == "a"
+
+
+async def test_a_burst_of_one_tenant_does_not_starve_another() -> None:
+    queue = fair_queue()
+    for number in range(5000):
+        queue.add(f"a{number}")
+    queue.add("b")
+    assert [await finish(queue), await finish(queue)] == ["a0", "b"]
 
 
 async def test_an_add_during_a_pass_makes_one_more_after_it() -> None:
@@ -252,10 +305,8 @@ async def test_a_queue_that_nobody_holds_any_more_has_no_depth() -> None:
 
 
 # One step of somebody who adds: what to do, to which key, after how many seconds.
-steps = st.lists(
-    st.tuples(st.sampled_from(["add", "after", "retry"]), st.sampled_from("abc"), st.sampled_from([0.0, 0.5, 1.0, 3.0])),
-    max_size=25,
-)
+actions = st.sampled_from(["add", "look", "after", "retry"])
+steps = st.lists(st.tuples(actions, st.sampled_from("abc"), st.sampled_from([0.0, 0.5, 1.0, 3.0])), max_size=25)
 
 
 @settings(max_examples=60, deadline=None)
@@ -264,7 +315,7 @@ def test_whatever_happens_no_key_is_in_two_workers_and_nothing_is_lost(
     history: list[tuple[str, str, float]], workers: int, work: float
 ) -> None:
     async def scenario() -> None:
-        queue = new_queue()
+        queue = fair_queue()
         running: Counter[str] = Counter()
         wanted: dict[str, float] = {}  # the latest instant from which a pass is wanted
         began: dict[str, float] = {}  # when the last pass began
@@ -284,6 +335,9 @@ def test_whatever_happens_no_key_is_in_two_workers_and_nothing_is_lost(
             for action, key, seconds in history:
                 if action == "add":
                     queue.add(key)
+                    wanted[key] = now()
+                elif action == "look":
+                    queue.add(key, low=True)
                     wanted[key] = now()
                 elif action == "after":
                     queue.add_after(key, seconds)

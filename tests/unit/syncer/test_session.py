@@ -12,6 +12,7 @@ from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.secretwatch import SecretWatch
+from kubeocean.clusters.virtual import OutOfView
 from kubeocean.domain.bindingstatus import SyncerState
 from kubeocean.kube.errors import ConfigError, ServerError, Unreachable
 from kubeocean.kube.events import EventRecorder
@@ -230,6 +231,14 @@ async def test_a_binding_that_was_made_anew_gets_a_session_of_its_own(case: Case
         case.bind(uid="another-binding", generation=2)
         await asyncio.sleep(2)
         assert len(case.opened) == 2
+
+
+async def test_a_process_that_keeps_the_pods_of_another_cluster_id_ends(case: Case) -> None:
+    case.world.virtual.show_only("core")
+    async with case.running() as task:
+        await asyncio.sleep(2)
+        assert isinstance(task.exception(), OutOfView)
+        assert case.opened == []
 
 
 async def test_an_edit_while_the_session_begins_is_not_lost(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,125 @@
+"""At rest nothing is written but Leases and nothing is read but probes: over two minutes, with 500 Pods, by the audit logs.
+
+A sandbox of its own, whose audit logs hold reads too. Shorter while you work on it: KUBEOCEAN_TEST_REST=30.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kubeocean.kube.resources import CONFIGMAPS, PODS
+from kubeocean.sandbox.nodes import NodeTemplate
+from kubeocean.sandbox.sandbox import Sandbox
+from tests.integration.audit import AuditLog, Write, summary, until_quiet
+from tests.integration.federation import (
+    Federation,
+    build_pod,
+    eventually,
+    find,
+    is_running,
+    make_namespace,
+    opened,
+    twin_name,
+)
+from tests.integration.programs import Program
+
+PODS_AT_REST = 500
+NODES = 10
+REST = float(os.environ.get("KUBEOCEAN_TEST_REST", "120"))  # seconds
+# How we learn whether a cluster is (still) the one we know, and whether we may do there what we need.
+PROBES = ("get namespaces/kube-system", "create selfsubjectaccessreviews/")
+# The manager looks at each binding twice a minute; that the lender has no policies is looked at once a minute.
+PROBED_EVERY = (30.0, 60.0)  # seconds
+SHORTEST_WATCH = 240.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def wide(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
+    return start_sandbox("rest", clusters=1, nodes=NodeTemplate(count=1), audit_reads=True)
+
+
+@pytest.fixture
+def program(wide: Sandbox, tmp_path: Path) -> Iterator[Program]:
+    program = Program("manager", "--install-crds", kubeconfig=wide.virtual.kubeconfig, log=tmp_path / "log")
+    program.ensure()
+    yield program
+    program.stop()
+
+
+def named(request: Write) -> str:
+    return f"{request.verb} {request.resource}/{request.name}"
+
+
+async def test_at_rest_only_leases_are_written_and_only_probes_read(wide: Sandbox, program: Program) -> None:
+    async with opened(wide) as federation:
+        lender = await federation.lend(nodes=NODES)
+        namespace = await make_namespace(federation.virtual)
+        settings = {"metadata": {"name": "settings", "namespace": namespace}, "data": {"color": "red"}}
+        await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", **settings})
+        env = [{"configMapRef": {"name": "settings"}}]
+        logs = [AuditLog(cluster) for cluster in (wide.virtual, *wide.physical)]
+        for number in range(PODS_AT_REST):
+            pod = build_pod(f"resting-{number}", namespace, lender, automountServiceAccountToken=number % 2 == 0)
+            pod["spec"]["containers"][0]["envFrom"] = env
+            await federation.virtual.create(PODS, pod)
+
+        async def all_run() -> bool:
+            pods = (await federation.virtual.list(PODS, namespace)).items
+            return sum(map(is_running, pods)) == PODS_AT_REST
+
+        await eventually(all_run, within=180, what="all Pods run")
+        await until_quiet(*logs, within=60)
+        copies = [write for write in logs[1].ours() if write.resource == "configmaps"]
+        assert summary(copies) == {"create configmaps 201": 1}, "what many Pods share is carried once"
+        await settle(logs)
+
+        for log in logs:
+            log.restart()
+        await asyncio.sleep(REST)
+        program.ensure()
+        written = [write for log in logs for write in log.ours() if not write.is_lease]
+        assert not written, summary(written)
+        reads = Counter(f"{log.name}: {named(read)}" for log in logs for read in log.our_reads())
+        print(f"reads in {REST:.0f} s: {dict(reads)}")
+        assert not [read for read in reads if not read.endswith(PROBES)], reads
+        looks = sum(1 + REST / every for every in PROBED_EVERY)
+        assert all(count <= looks for read, count in reads.items() if read.endswith(PROBES[0])), reads
+        watches = Counter(f"{log.name}: {watch.resource}" for log in logs for watch in log.our_watches())
+        print(f"watches renewed in {REST:.0f} s: {dict(watches)}")
+        assert all(count <= 4 * (1 + REST / SHORTEST_WATCH) for count in watches.values()), watches
+
+        await follow_the_hash(federation, logs[1], namespace, lender.mount_namespace)
+
+
+async def settle(logs: list[AuditLog]) -> None:
+    """Wait until nothing of the burst is still being looked at: reads end last."""
+    async def no_reads() -> bool:
+        for log in logs:
+            log.restart()
+        await asyncio.sleep(5)
+        return not [read for log in logs for read in log.our_reads() if not named(read).endswith(PROBES)]
+
+    await eventually(no_reads, within=30, what="nothing is read any more")
+
+
+async def follow_the_hash(federation: Federation, below: AuditLog, namespace: str, mount: str) -> None:
+    """See that a copy is written when what it means changes, and not when something else of the original does."""
+    below.restart()
+    virtual, physical = federation.virtual, federation.physical[0]
+    await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"annotations": {"seen-by": "somebody"}}})
+    await asyncio.sleep(3)
+    assert not [write for write in below.ours() if not write.is_lease], summary(below.ours())
+    await virtual.patch(CONFIGMAPS, "settings", namespace, {"data": {"color": "blue"}})
+
+    async def arrived() -> bool:
+        copy = await find(physical, CONFIGMAPS, twin_name("settings", namespace), mount)
+        return copy is not None and copy["data"] == {"color": "blue"}
+
+    await eventually(arrived, what="the change arrives")
+    await until_quiet(below, during=2)
+    changes = [write for write in below.ours() if not write.is_lease]
+    assert [write.resource for write in changes] == ["configmaps"], summary(changes)
