@@ -8,7 +8,7 @@ has an opinion decides:
 2. *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
 3. *Deletion was asked for*: the twin is deleted with the grace that is left, once, and again only if somebody
    shortened the grace meanwhile; until it is gone its status is mirrored. A twin that is not to be seen must be proved
-   gone, then the virtual Pod is released.
+   gone, then the virtual Pod is released. A release that was cut short is asked for again.
 4. *A twin is there*: mirror it, and push down what has changed since.
 5. *A finished Pod* needs no twin, and stays what it is when its twin is collected.
 6. *A twin was there once* (its uid is recorded) *and is not to be seen*: proved gone, the Pod is lost. Never is a
@@ -35,7 +35,17 @@ from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, key_of, name_of, namespace_of, parse_time, uid_of
+from kubeocean.kube.meta import (
+    Json,
+    annotations_of,
+    finalizers_of,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    parse_time,
+    uid_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +106,14 @@ class ConfirmOrphan:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """DELETE the virtual Pod with this uid and grace 0: nothing of it runs any more."""
+    """DELETE the virtual Pod with this uid and grace 0: nothing of it runs any more.
+
+    `again`: it was deleted with grace 0 before, and is there still. The caller reads it live first: mostly it is the cache
+    that is late.
+    """
 
     uid: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +208,9 @@ def _deletion(facts: PodFacts) -> Decision | None:
         return None
     if twin is not None:
         return _end_twin(facts, vpod, twin)
-    if _granted(vpod) == 0:
+    if _granted(vpod) == 0 and not was_cut_short(vpod):
         return Nothing()  # released already; what keeps it is somebody's finalizer
-    release = Release(uid_of(vpod))
+    release = Release(uid_of(vpod), again=was_cut_short(vpod))
     if not recorded_twin(vpod) and check_eligible(vpod, running_daemonsets=facts.running_daemonsets):
         return release  # it never had a twin
     return ConfirmGone(recorded_twin(vpod), release)
@@ -254,6 +269,16 @@ def _pair(facts: PodFacts) -> tuple[Json, Json | None]:
     vpod, ppod = facts.vpod, facts.ppod
     assert vpod is not None, "the first question answers for a missing virtual Pod"
     return vpod, ppod if ppod is not None and is_twin_of(ppod, vpod, facts.owner) else None
+
+
+def was_cut_short(pod: Json) -> bool:
+    """Tell whether a Pod was deleted with grace 0, is held by nobody's finalizer and is there all the same.
+
+    For an API server such a DELETE is two writes: grace 0 on the Pod, then the Pod. When its client dies between them, or
+    it does itself, the Pod stays for ever, unless it is asked once more; then it goes at once. (On the physical side the
+    kubelet asks, and for a Pod without one the Pod garbage collector.)
+    """
+    return is_deleting(pod) and _granted(pod) == 0 and not finalizers_of(pod)
 
 
 def _granted(pod: Json) -> int:

@@ -151,7 +151,7 @@ class PodController:
             case podpair.ConfirmGone() if vpod:
                 return await self._confirm_gone(key, vpod, decision)
             case podpair.Release() if vpod:
-                return await self._release(key, vpod)
+                return await self._release(key, vpod, decision)
             case podpair.Refuse() if vpod:
                 if ppod:
                     self._name_taken[self.pairing.twin_key(key)] = key
@@ -340,7 +340,7 @@ class PodController:
         if await self._hear_last_words(key, vpod, decision):
             return Result()
         if isinstance(decision.then, podpair.Release):
-            return await self._release(key, vpod)
+            return await self._release(key, vpod, decision.then)
         log.warning("twin lost", pod=str(key), physical_uid=decision.recorded_uid)
         await self._patch_status(key, build_lost_patch(vpod, self.pairing.real_time()))
         await self._collect_tokens(key, "")
@@ -365,7 +365,9 @@ class PodController:
         self.controller.freshness.expect(key, physical.pods, live)
         return False
 
-    async def _release(self, key: ObjectKey, vpod: Json) -> Result:
+    async def _release(self, key: ObjectKey, vpod: Json, release: podpair.Release) -> Result:
+        if release.again and not await self._is_stuck(key, release.uid):
+            return Result()
         if patch := build_ended_patch(vpod):
             # A finalizer keeps it for somebody (a Job) who may wait for a terminal phase.
             await self._patch_status(key, patch)
@@ -377,6 +379,14 @@ class PodController:
             # What it needed goes in the pass that its DELETED event brings: that event is the proof.
             self.controller.freshness.expect(key, self.pairing.virtual.pods, answer)
         return Result()
+
+    async def _is_stuck(self, key: ObjectKey, uid: str) -> bool:
+        """Tell whether a Pod that was released before is there still; its end, if it came meanwhile, is an event of its own."""
+        live = await read_virtual_pod(self.pairing, key)
+        if live is None or uid_of(live) != uid or not podpair.was_cut_short(live):
+            return False
+        log.info("released again", pod=str(key), why="its deletion was cut short between the API server's two writes")
+        return True
 
     # --- what the twin needed --------------------------------------------------------------------------------------
     async def _collect_tokens(self, key: ObjectKey, living_uid: str) -> None:

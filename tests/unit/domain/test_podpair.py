@@ -36,12 +36,15 @@ DELETED = "its virtual Pod is being deleted"
 
 def vpod(
     *, phase: str = "Running", recorded: str = "", deleting: int | None = None, left: int | None = None,
-    owners: Sequence[Json] = (),
+    owners: Sequence[Json] = (), finalizers: Sequence[str] = (),
 ) -> Json:
     """Return a virtual Pod; `deleting` is the grace granted, `left` the seconds of it that remain."""
     annotations = {names.PHYSICAL_POD_UID_ANNOTATION: recorded} if recorded else {}
     pod: Json = {
-        "metadata": {"name": "web-0", "namespace": "shop", "uid": "v-1", "annotations": annotations, "ownerReferences": owners},
+        "metadata": {
+            "name": "web-0", "namespace": "shop", "uid": "v-1", "annotations": annotations, "ownerReferences": owners,
+            "finalizers": list(finalizers),
+        },
         "spec": {}, "status": {"phase": phase},
     }
     return with_deletion(pod, deleting, left)
@@ -157,7 +160,15 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
     "a finished one likewise": (
         facts(vpod(deleting=30, phase="Succeeded", recorded="p-1")), ConfirmGone("p-1", Release("v-1")),
     ),
-    "a released Pod that a finalizer keeps is left alone": (facts(vpod(deleting=0, recorded="p-1")), Nothing()),
+    "a released Pod that a finalizer keeps is left alone": (
+        facts(vpod(deleting=0, recorded="p-1", finalizers=["batch.kubernetes.io/job-tracking"])), Nothing(),
+    ),
+    "one that nothing keeps was released by half, and is once more": (
+        facts(vpod(deleting=0, recorded="p-1")), ConfirmGone("p-1", Release("v-1", again=True)),
+    ),
+    "also when it was refused": (
+        facts(vpod(phase="Pending", deleting=0, owners=DAEMON)), Release("v-1", again=True),
+    ),
     "a DaemonSet's Pod is refused": (
         facts(vpod(phase="Pending", owners=DAEMON)),
         Refuse(
