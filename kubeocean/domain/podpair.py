@@ -5,7 +5,8 @@ has an opinion decides:
 
 1. *No virtual Pod, or not one of ours to run*: a twin of ours under its name is an orphan, perhaps. Caches lag, so the
    caller proves it by a live GET before the twin goes.
-2. *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
+2. *A twin that the Go project made for this very Pod*: it is adopted (see `adoption`), then it is like any other.
+   *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
 3. *Deletion was asked for*: the twin is deleted with the grace that is left, once, and again only if somebody
    shortened the grace meanwhile; until it is gone its status is mirrored. A twin that is not to be seen must be proved
    gone, then the virtual Pod is released. A release that was cut short is asked for again.
@@ -31,6 +32,7 @@ from math import ceil
 from typing import Final
 
 from kubeocean.api import names
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.ownership import Owner, is_ours
@@ -74,6 +76,11 @@ class Nothing:
 @dataclass(frozen=True, slots=True)
 class CreateTwin:
     """Forge and create the twin (forging may still refuse)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Make the physical Pod under the twin's name ours: it was made for this Pod by somebody who named no owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +150,7 @@ class Refuse:
     message: str
 
 
-Decision = Nothing | CreateTwin | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
+Decision = Nothing | CreateTwin | Adopt | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
 
 FORCED_GRACE: Final = 1  # seconds; 0 would remove the twin from the API while its containers still run
 
@@ -184,6 +191,11 @@ def _nobodys(facts: PodFacts) -> Decision | None:
         # A virtual Pod leaves only when we release it (its twin is gone then) or by force: so this is force.
         return _orphan(facts, ppod, FORCED_GRACE, "its virtual Pod is gone")
     return _orphan(facts, ppod, None, "its virtual Pod is bound to no virtual node of this binding")
+
+
+def _unowned(facts: PodFacts) -> Decision | None:
+    vpod, _ = _pair(facts)
+    return Adopt() if facts.ppod is not None and may_adopt_pod(facts.ppod, vpod) else None
 
 
 def _predecessor(facts: PodFacts) -> Decision | None:
@@ -260,7 +272,7 @@ def _name_taken(facts: PodFacts) -> Decision | None:
 
 
 _QUESTIONS: Final[tuple[Callable[[PodFacts], Decision | None], ...]] = (
-    _nobodys, _predecessor, _deletion, _twin_is_there, _finished, _lost, _ineligible, _name_taken,
+    _nobodys, _unowned, _predecessor, _deletion, _twin_is_there, _finished, _lost, _ineligible, _name_taken,
 )
 
 

@@ -22,6 +22,7 @@ from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
@@ -140,8 +141,9 @@ class PodController:
 
     async def _take_step(self, key: ObjectKey, vpod: Json | None, ppod: Json | None, decision: podpair.Decision) -> Result:
         match decision:
-            case podpair.Mirror() if vpod and ppod:
-                return await self._mirror(key, vpod, ppod)
+            case podpair.Mirror() | podpair.Adopt() if vpod and ppod:
+                act = self._mirror if isinstance(decision, podpair.Mirror) else self._adopt
+                return await act(key, vpod, ppod)
             case podpair.CreateTwin() if vpod:
                 return await self._create(key, vpod)
             case podpair.DeleteTwin():
@@ -205,6 +207,14 @@ class PodController:
             return await self._take_refusal(key, vpod, error)
         self._refusals.forget(key)
         self.controller.freshness.expect(key, self.pairing.physical.pods, made)
+        return Result()
+
+    async def _adopt(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
+        try:
+            adopted = await self._twins.adopt(vpod, ppod)
+        except NotFound:
+            return Result(GONE_SOON)
+        self.controller.freshness.expect(key, self.pairing.physical.pods, adopted)
         return Result()
 
     async def _take_refusal(self, key: ObjectKey, vpod: Json, error: ApiError) -> Result:
@@ -360,7 +370,7 @@ class PodController:
         if recorded_uid and physical.pods.was_deleted(recorded_uid):
             return True
         live = await read_physical_pod(self.pairing, self.pairing.twin_key(key))
-        if live is None or not podpair.is_twin_of(live, vpod, self.pairing.owner):
+        if live is None or not (podpair.is_twin_of(live, vpod, self.pairing.owner) or may_adopt_pod(live, vpod)):
             return True
         self.controller.freshness.expect(key, physical.pods, live)
         return False

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kubeocean.api import names
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podpair import (
+    Adopt,
     ConfirmGone,
     ConfirmOrphan,
     CreateTwin,
@@ -59,6 +60,16 @@ def twin(
     return with_deletion({"metadata": metadata, "spec": {}, "status": {"phase": "Running"}}, deleting, left)
 
 
+def unowned(of: str = "v-1") -> Json:
+    """Return a twin as the Go project made it."""
+    pod = twin(of=of)
+    pod["metadata"]["labels"] = {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE}
+    pod["metadata"]["annotations"] |= {
+        names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "shop", names.VIRTUAL_POD_NAME_ANNOTATION: "web-0",
+    }
+    return pod
+
+
 def with_deletion(pod: Json, granted: int | None, left: int | None) -> Json:
     if granted is not None:
         ends = NOON + timedelta(seconds=granted if left is None else left)
@@ -101,6 +112,15 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
         facts(vpod(), twin(of=None)), orphan(PREDECESSOR, virtual_uid=""),
     ),
     "unless the Pod remembers it": (facts(vpod(recorded="p-1"), twin(of=None)), Mirror()),
+    "a twin that names no owner is adopted": (facts(vpod(), unowned()), Adopt()),
+    "also when its Pod is being deleted": (facts(vpod(deleting=30, recorded="p-1"), unowned()), Adopt()),
+    "also when its Pod has finished": (facts(vpod(phase="Succeeded"), unowned()), Adopt()),
+    "not for a Pod that is bound elsewhere": (facts(vpod(), unowned(), bound=False), Nothing()),
+    "nor when no Pod claims it": (facts(None, unowned()), Nothing()),
+    "nor for a Pod of another uid": (
+        facts(vpod(phase="Pending"), unowned(of="v-0")),
+        Refuse("NameTaken", "physical Pod lent/web-0-x exists and is not ours; this Pod runs once the lender has removed it"),
+    ),
     "a bound Pod without a twin gets one": (facts(vpod(phase="Pending")), CreateTwin()),
     "a Pod with its twin is mirrored": (facts(vpod(), twin()), Mirror()),
     "also when somebody deletes the twin by hand": (facts(vpod(), twin(deleting=30)), Mirror()),

@@ -41,7 +41,9 @@ from tests.unit.syncer.world import Server, World
 
 LATENCY = 0.002  # seconds a call takes in each direction, so that calls of several passes overlap
 STARTS_IN = 0.03  # seconds until the lender's kubelet says that a Pod runs
-QUIET, PATIENCE = 70.0, 300.0  # seconds; what nobody needs any more is collected after 60
+COLLECTED = 65.0  # seconds after which what nobody needs any more is gone
+GLANCE = 20.0  # seconds in which a syncer has looked at all there is, and renewed its Leases twice
+PATIENCE = 300.0  # seconds
 PODS_MADE = 5
 NODE_NAMES = ("node-1", "node-2")
 TOKEN: Json = {"name": "access", "projected": {"sources": [
@@ -135,6 +137,7 @@ class Stage:
     def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world, self._rng = World(), Random(seed)
         self.virtual, self.physical = self.world.virtual_server, self.world.physical_server
+        self.owner = Owner(self.world.virtual.uid, BINDING["spec"]["clusterID"])
         for server in (self.virtual, self.physical):
             server.informers.clear()  # the world's own: every life has its own
         self.virtual.ends_pods = False  # the syncer is these Pods' kubelet
@@ -172,7 +175,8 @@ class Stage:
             self.ended[uid_of(pod)] = uid_of_virtual(pod)
         elif uid_of(pod) not in self.made:
             self.made[uid_of(pod)] = uid_of_virtual(pod)
-            asyncio.get_running_loop().call_later(STARTS_IN, self._start, key_of(pod), uid_of(pod))
+            if not pod.get("status"):
+                asyncio.get_running_loop().call_later(STARTS_IN, self._start, key_of(pod), uid_of(pod))
 
     def _start(self, key: ObjectKey, uid: str) -> None:
         pod = self.physical.objects.get(("pods", key))
@@ -243,18 +247,17 @@ class Stage:
     async def _open_physical(self, spec: ClusterBindingSpec) -> PhysicalCluster:
         steady = asyncio.get_running_loop().time
         cluster = PhysicalCluster(
-            ServerConfig("https://physical.invalid"), binding="lender", owner=Owner(self.world.virtual.uid, spec.cluster_id),
+            ServerConfig("https://physical.invalid"), binding="lender", owner=self.owner,
             mount_namespace=spec.mount_namespace, user_agent="test",
         )
         cluster.reachability = Reachability(steady=steady)
         return cluster
 
-    async def rest(self) -> None:
-        """Return once nothing but Leases was written for a while."""
-        seen, since = -1, 0.0
+    async def rest(self, quiet: float = COLLECTED) -> None:
+        """Return once nothing but Leases was written for `quiet` seconds."""
         now = asyncio.get_running_loop().time
-        give_up = now() + PATIENCE
-        while now() - since < QUIET:
+        seen, since, give_up = -1, now(), now() + PATIENCE
+        while now() - since < quiet:
             if len(written := self.writes()) != seen:
                 seen, since = len(written), now()
             assert now() < give_up, f"never at rest: {written[-5:]}"

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, uid_of
-from tests.unit.syncer.lives import NODE_NAMES, PODS_MADE, Doom, Stage, uid_of_virtual
+from tests.unit.syncer.lives import GLANCE, NODE_NAMES, PODS_MADE, Doom, Stage, uid_of_virtual
 
 pytestmark = pytest.mark.looptime
 POINTS = range(100)
@@ -58,7 +58,7 @@ async def die(stage: Stage, doom: Doom) -> None:
 async def assert_another_life_writes_nothing(stage: Stage) -> None:
     before = Counter(stage.writes())
     async with stage.life():
-        await stage.rest()
+        await stage.rest(GLANCE)
     assert Counter(stage.writes()) - before == Counter()
 
 
