@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kubeocean.api import names
+from kubeocean.domain.adoption import CLAIM_ANNOTATIONS, is_unowned
 from kubeocean.domain.hostports import HostPort, host_ports
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podrefs import references_of
@@ -95,7 +97,10 @@ def trim_foreign_pod(pod: Json, owner: Owner) -> Json:
     }
     kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
     marks = {key: value for key, value in labels_of(pod).items() if key in (names.MANAGED_BY_LABEL, names.OWNER_LABEL)}
-    return {"metadata": _pick(metadata, kept) | {"labels": marks}, "spec": trimmed_spec, "status": trimmed_status}
+    trimmed_metadata = _pick(metadata, kept) | {"labels": marks}
+    if is_unowned(pod):  # whether it is somebody's twin after all is for that virtual Pod to say
+        trimmed_metadata["annotations"] = _pick(annotations_of(pod), CLAIM_ANNOTATIONS)
+    return {"metadata": trimmed_metadata, "spec": trimmed_spec, "status": trimmed_status}
 
 
 def _trim_container(container: Json, *, host_network: bool) -> Json:
@@ -106,5 +111,5 @@ def _trim_container(container: Json, *, host_network: bool) -> Json:
     return trimmed
 
 
-def _pick(source: Json, keys: tuple[str, ...]) -> Json:
+def _pick(source: Mapping[str, Any], keys: tuple[str, ...]) -> Json:
     return {key: source[key] for key in keys if key in source}

@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Final
 
 from kubeocean.api import names
+from kubeocean.domain.adoption import may_adopt_copy
 from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.ownership import Owner, is_ours
@@ -110,7 +111,7 @@ def decide_copy(live: Json | None, desired: Json, owner: Owner) -> Step:
     """Return what must be done so that `live`, whatever has the copy's name (None: nothing), becomes `desired`."""
     if live is None:
         return Step.CREATE
-    if not is_ours(live, owner):
+    if not is_ours(live, owner) and not may_adopt_copy(live, desired):
         return Step.CONFLICT
     if is_deleting(live):
         return Step.WAIT

@@ -5,11 +5,11 @@ has an opinion decides:
 
 1. *No virtual Pod, or not one of ours to run*: a twin of ours under its name is an orphan, perhaps. Caches lag, so the
    caller proves it by a live GET before the twin goes.
-2. *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
+2. *A twin that the Go project made for this very Pod*: it is adopted (see `adoption`), then it is like any other.
+   *A predecessor's twin under the name*: an orphan in the same sense; it goes first.
 3. *Deletion was asked for*: the twin is deleted with the grace that is left, once, and again only if somebody
    shortened the grace meanwhile; until it is gone its status is mirrored. A twin that is not to be seen must be proved
-   gone, then the virtual Pod is released. That may take asking twice: an API server writes the grace of 0 first and
-   removes the Pod then, and a caller who dies between the two leaves a Pod that nobody removes (registry/rest/delete.go).
+   gone, then the virtual Pod is released. A release that was cut short is asked for again.
 4. *A twin is there*: mirror it, and push down what has changed since.
 5. *A finished Pod* needs no twin, and stays what it is when its twin is collected.
 6. *A twin was there once* (its uid is recorded) *and is not to be seen*: proved gone, the Pod is lost. Never is a
@@ -32,6 +32,7 @@ from math import ceil
 from typing import Final
 
 from kubeocean.api import names
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.ownership import Owner, is_ours
@@ -78,6 +79,11 @@ class CreateTwin:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Make the physical Pod under the twin's name ours: it was made for this Pod by somebody who named no owner."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mirror:
     """Write what the twin says to the virtual Pod; once it says the same, what that wants to the twin (`podpush`)."""
 
@@ -107,9 +113,14 @@ class ConfirmOrphan:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """DELETE the virtual Pod with this uid and grace 0: nothing of it runs any more."""
+    """DELETE the virtual Pod with this uid and grace 0: nothing of it runs any more.
+
+    `again`: it was deleted with grace 0 before, and is there still. The caller reads it live first: mostly it is the cache
+    that is late.
+    """
 
     uid: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +157,7 @@ class Later:
     seconds: float
 
 
-Decision = Nothing | Later | CreateTwin | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
+Decision = Nothing | Later | CreateTwin | Adopt | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
 
 PATIENCE: Final = timedelta(seconds=5)  # after the end of a predecessor's grace, before its successor says that it waits
 FORCED_GRACE: Final = 1  # seconds; 0 would remove the twin from the API while its containers still run
@@ -190,6 +201,11 @@ def _nobodys(facts: PodFacts) -> Decision | None:
     return _orphan(facts, ppod, None, "its virtual Pod is bound to no virtual node of this binding")
 
 
+def _unowned(facts: PodFacts) -> Decision | None:
+    vpod, _ = _pair(facts)
+    return Adopt() if facts.ppod is not None and may_adopt_pod(facts.ppod, vpod) else None
+
+
 def _predecessor(facts: PodFacts) -> Decision | None:
     vpod, _ = _pair(facts)
     if facts.ppod is None or not is_ours(facts.ppod, facts.owner) or is_twin_of(facts.ppod, vpod, facts.owner):
@@ -229,7 +245,7 @@ def _deletion(facts: PodFacts) -> Decision | None:
         return _end_twin(facts, vpod, twin)
     if _granted(vpod) == 0 and finalizers_of(vpod) and _has_ended(vpod):
         return Nothing()  # released already, and kept by somebody; he who takes the last finalizer off removes it
-    release = Release(uid_of(vpod))
+    release = Release(uid_of(vpod), again=was_cut_short(vpod))
     if not recorded_twin(vpod) and check_eligible(vpod, running_daemonsets=facts.running_daemonsets):
         return release  # it never had a twin
     return ConfirmGone(recorded_twin(vpod), release)
@@ -279,7 +295,7 @@ def _name_taken(facts: PodFacts) -> Decision | None:
 
 
 _QUESTIONS: Final[tuple[Callable[[PodFacts], Decision | None], ...]] = (
-    _nobodys, _predecessor, _deletion, _twin_is_there, _finished, _lost, _ineligible, _name_taken,
+    _nobodys, _unowned, _predecessor, _deletion, _twin_is_there, _finished, _lost, _ineligible, _name_taken,
 )
 
 
@@ -292,6 +308,16 @@ def _pair(facts: PodFacts) -> tuple[Json, Json | None]:
 
 def _has_ended(vpod: Json) -> bool:
     return (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES
+
+
+def was_cut_short(pod: Json) -> bool:
+    """Tell whether a Pod was deleted with grace 0, is held by nobody's finalizer and is there all the same.
+
+    For an API server such a DELETE is two writes: grace 0 on the Pod, then the Pod. When its client dies between them, or
+    it does itself, the Pod stays for ever, unless it is asked once more; then it goes at once. (On the physical side the
+    kubelet asks, and for a Pod without one the Pod garbage collector.)
+    """
+    return is_deleting(pod) and _granted(pod) == 0 and not finalizers_of(pod)
 
 
 def _granted(pod: Json) -> int:

@@ -24,6 +24,7 @@ from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
@@ -158,8 +159,9 @@ class PodController:
 
     async def _take_step(self, key: ObjectKey, vpod: Json | None, ppod: Json | None, decision: podpair.Decision) -> Result:
         match decision:
-            case podpair.Mirror() if vpod and ppod:
-                return await self._mirror(key, vpod, ppod)
+            case podpair.Mirror() | podpair.Adopt() if vpod and ppod:
+                act = self._mirror if isinstance(decision, podpair.Mirror) else self._adopt
+                return await act(key, vpod, ppod)
             case podpair.CreateTwin() if vpod:
                 return await self._create(key, vpod)
             case podpair.DeleteTwin():
@@ -169,7 +171,7 @@ class PodController:
             case podpair.ConfirmGone() if vpod:
                 return await self._confirm_gone(key, vpod, decision)
             case podpair.Release() if vpod:
-                return await self._release(key, vpod)
+                return await self._release(key, vpod, decision)
             case podpair.Refuse() if vpod:
                 if ppod:
                     self._name_taken[self.pairing.twin_key(key)] = key
@@ -223,6 +225,14 @@ class PodController:
             return await self._take_refusal(key, vpod, error)
         self._refusals.forget(key)
         self.controller.freshness.expect(key, self.pairing.physical.pods, made)
+        return Result()
+
+    async def _adopt(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
+        try:
+            adopted = await self._twins.adopt(vpod, ppod)
+        except NotFound:
+            return Result(GONE_SOON)
+        self.controller.freshness.expect(key, self.pairing.physical.pods, adopted)
         return Result()
 
     async def _take_refusal(self, key: ObjectKey, vpod: Json, error: ApiError) -> Result:
@@ -358,7 +368,7 @@ class PodController:
         if await self._hear_last_words(key, vpod, decision):
             return Result()
         if isinstance(decision.then, podpair.Release):
-            return await self._release(key, vpod)
+            return await self._release(key, vpod, decision.then)
         log.warning("twin lost", pod=str(key), physical_uid=decision.recorded_uid)
         await self._patch_status(key, build_lost_patch(vpod, self.pairing.real_time()))
         await self._collect_tokens(key, "")
@@ -378,12 +388,14 @@ class PodController:
         if recorded_uid and physical.pods.was_deleted(recorded_uid):
             return True
         live = await read_physical_pod(self.pairing, self.pairing.twin_key(key))
-        if live is None or not podpair.is_twin_of(live, vpod, self.pairing.owner):
+        if live is None or not (podpair.is_twin_of(live, vpod, self.pairing.owner) or may_adopt_pod(live, vpod)):
             return True
         self.controller.freshness.expect(key, physical.pods, live)
         return False
 
-    async def _release(self, key: ObjectKey, vpod: Json) -> Result:
+    async def _release(self, key: ObjectKey, vpod: Json, release: podpair.Release) -> Result:
+        if release.again and not await self._is_stuck(key, release.uid):
+            return Result()
         if patch := build_ended_patch(vpod):
             # A finalizer keeps it for somebody (a Job) who may wait for a terminal phase.
             await self._patch_status(key, patch)
@@ -395,6 +407,14 @@ class PodController:
             # What it needed goes in the pass that its DELETED event brings: that event is the proof.
             self.controller.freshness.expect(key, self.pairing.virtual.pods, answer)
         return Result()
+
+    async def _is_stuck(self, key: ObjectKey, uid: str) -> bool:
+        """Tell whether a Pod that was released before is there still; its end, if it came meanwhile, is an event of its own."""
+        live = await read_virtual_pod(self.pairing, key)
+        if live is None or uid_of(live) != uid or not podpair.was_cut_short(live):
+            return False
+        log.info("released again", pod=str(key), why="its deletion was cut short between the API server's two writes")
+        return True
 
     # --- what the twin needed --------------------------------------------------------------------------------------
     async def _collect_tokens(self, key: ObjectKey, living_uid: str) -> None:

@@ -1,17 +1,20 @@
 """The manager is killed in the middle of its work: the next one adopts what is there, no more and no less."""
 
 import asyncio
+import base64
+import json
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Iterator
 from typing import TypeVar
 
+import aiohttp
 import pytest
 
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, uid_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, summary, until_quiet
-from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, for_a_module, is_running
+from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, find, for_a_module, is_running
 from tests.integration.programs import Program
 
 T = TypeVar("T")
@@ -148,6 +151,44 @@ async def test_a_killed_manager_finishes_deleting(
         return True
 
     await eventually(tokens_gone, within=15, what="token Secrets go with their Pods")
+
+
+async def test_a_release_that_was_cut_between_the_servers_two_writes_is_ended(
+    federation: Federation, lender: Lender, namespace: str, manager: Program, sandbox: Sandbox
+) -> None:
+    """What a manager killed at the worst moment leaves: grace 0 written, the Pod not removed, its twin gone."""
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (pod,) = await federation.running(namespace, "web")
+    twin = await federation.twin(lender, pod)
+    assert twin is not None
+    manager.kill()
+    client = federation.physical[0]
+    await client.delete(PODS, name_of(twin), lender.mount_namespace, uid=uid_of(twin), grace_seconds=0)
+    pod["metadata"] |= {"deletionTimestamp": pod["metadata"]["creationTimestamp"], "deletionGracePeriodSeconds": 0}
+    await store_directly(sandbox, pod)
+
+    async def is_left_by_half() -> bool:
+        left = await federation.virtual.get(PODS, "web", namespace)
+        return is_deleting(left) and left["metadata"]["deletionGracePeriodSeconds"] == 0
+
+    await eventually(is_left_by_half, what="the API server shows it")
+    manager.ensure()
+
+    async def gone() -> bool:
+        return await find(federation.virtual, PODS, "web", namespace) is None
+
+    await eventually(gone, within=20, what="the Pod is gone")
+
+
+async def store_directly(sandbox: Sandbox, pod: Json) -> None:
+    """Put a Pod into the etcd of the virtual cluster, as no client of the API server can."""
+    storage = {each.name: each for each in (*sandbox.record.components, *sandbox.virtual.components)}["etcd"]
+    key = f"/{sandbox.virtual.name}/pods/{namespace_of(pod)}/{name_of(pod)}"
+    metadata = {field: value for field, value in pod["metadata"].items() if field != "resourceVersion"}
+    stored = json.dumps({"apiVersion": "v1", "kind": "Pod", **pod, "metadata": metadata})
+    pair = {name: base64.b64encode(text.encode()).decode() for name, text in (("key", key), ("value", stored))}
+    async with aiohttp.ClientSession() as session, session.post(f"{storage.address}/v3/kv/put", json=pair) as answer:
+        assert answer.status == 200, await answer.text()
 
 
 def is_ours(twin: Json, namespace: str) -> bool:

@@ -22,6 +22,7 @@ from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podmap import build_physical_pod
+from kubeocean.domain.podrefs import SECRET, references_of
 from kubeocean.domain.podtoken import TokenSecret
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.tokenlife import TokenLife, diff_token_secret, read_life, texts_of
@@ -124,8 +125,10 @@ class TokenKeeper:
         if isinstance(forged, Refusal):
             return Result()
         twin = self._pairing.twin_of(key)
+        # An adopted twin may have its token from elsewhere: what it does not mount would serve nobody.
         runs = twin is not None and twin.summary.virtual_uid == living.uid
-        waits = [await self._keep(key, vpod, token, runs) for token in forged.tokens]
+        mounted = {each.name for each in references_of(twin.object()) if each.kind == SECRET} if twin and runs else set()
+        waits = [await self._keep(key, vpod, token, token.name in mounted) for token in forged.tokens]
         return Result(min((wait for wait in waits if wait is not None), default=None))
 
     async def _keep(self, key: ObjectKey, vpod: Json, token: TokenSecret, runs: bool) -> float | None:

@@ -6,16 +6,21 @@ after it is healed by finding the twin under its name.
 
 from __future__ import annotations
 
+import structlog
+
 from kubeocean.api import names
+from kubeocean.domain.adoption import build_pod_adoption
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import ForgedPod
 from kubeocean.domain.workload import workload_of
 from kubeocean.kube.errors import KubeError
-from kubeocean.kube.meta import Json, namespace_of
+from kubeocean.kube.meta import Json, key_of, name_of, namespace_of
 from kubeocean.kube.resources import PODS
 from kubeocean.syncer import metrics
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.tokens import ensure_token_secrets
+
+log = structlog.get_logger(__name__)
 
 
 class TwinMaker:
@@ -42,6 +47,13 @@ class TwinMaker:
             self._failed()
             raise
         self._created()
+        return twin
+
+    async def adopt(self, vpod: Json, ppod: Json) -> Json:
+        """Make a twin that names no owner ours, as it runs, and return it as stored. Raises NotFound, Conflict."""
+        patch = build_pod_adoption(vpod, ppod, self._pairing.owner)
+        twin = await self._pairing.physical.calls.patch(PODS, name_of(ppod), namespace_of(ppod), patch)
+        log.info("twin adopted", pod=str(key_of(ppod)), virtual=str(key_of(vpod)))
         return twin
 
     def context_of(self, vpod: Json) -> PodContext:

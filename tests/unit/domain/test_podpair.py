@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kubeocean.api import names
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podpair import (
+    Adopt,
     ConfirmGone,
     ConfirmOrphan,
     CreateTwin,
@@ -42,8 +43,10 @@ def vpod(
     """Return a virtual Pod; `deleting` is the grace granted, `left` the seconds of it that remain."""
     annotations = {names.PHYSICAL_POD_UID_ANNOTATION: recorded} if recorded else {}
     pod: Json = {
-        "metadata": {"name": "web-0", "namespace": "shop", "uid": "v-1", "annotations": annotations, "ownerReferences": owners,
-                     "finalizers": list(finalizers)},
+        "metadata": {
+            "name": "web-0", "namespace": "shop", "uid": "v-1", "annotations": annotations, "ownerReferences": owners,
+            "finalizers": list(finalizers),
+        },
         "spec": {}, "status": {"phase": phase},
     }
     return with_deletion(pod, deleting, left)
@@ -56,6 +59,16 @@ def twin(
     labels = OWNER.labels() if ours else {"app": "theirs"}
     metadata = {"name": "web-0-x", "namespace": "lent", "uid": uid, "labels": labels, "annotations": annotations}
     return with_deletion({"metadata": metadata, "spec": {}, "status": {"phase": "Running"}}, deleting, left)
+
+
+def unowned(of: str = "v-1") -> Json:
+    """Return a twin as the Go project made it."""
+    pod = twin(of=of)
+    pod["metadata"]["labels"] = {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE}
+    pod["metadata"]["annotations"] |= {
+        names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "shop", names.VIRTUAL_POD_NAME_ANNOTATION: "web-0",
+    }
+    return pod
 
 
 def with_deletion(pod: Json, granted: int | None, left: int | None) -> Json:
@@ -110,6 +123,15 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
         facts(vpod(), twin(of=None)), orphan(PREDECESSOR, virtual_uid=""),
     ),
     "unless the Pod remembers it": (facts(vpod(recorded="p-1"), twin(of=None)), Mirror()),
+    "a twin that names no owner is adopted": (facts(vpod(), unowned()), Adopt()),
+    "also when its Pod is being deleted": (facts(vpod(deleting=30, recorded="p-1"), unowned()), Adopt()),
+    "also when its Pod has finished": (facts(vpod(phase="Succeeded"), unowned()), Adopt()),
+    "not for a Pod that is bound elsewhere": (facts(vpod(), unowned(), bound=False), Nothing()),
+    "nor when no Pod claims it": (facts(None, unowned()), Nothing()),
+    "nor for a Pod of another uid": (
+        facts(vpod(phase="Pending"), unowned(of="v-0")),
+        Refuse("NameTaken", "physical Pod lent/web-0-x exists and is not ours; this Pod runs once the lender has removed it"),
+    ),
     "a bound Pod without a twin gets one": (facts(vpod(phase="Pending")), CreateTwin()),
     "a Pod with its twin is mirrored": (facts(vpod(), twin()), Mirror()),
     "also when somebody deletes the twin by hand": (facts(vpod(), twin(deleting=30)), Mirror()),
@@ -176,8 +198,11 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
         facts(vpod(deleting=0, recorded="p-1", finalizers=["batch.kubernetes.io/job-tracking"])),
         ConfirmGone("p-1", Release("v-1")),
     ),
-    "one that nothing keeps is released again: whoever released it died before the server was done": (
-        facts(vpod(deleting=0, recorded="p-1")), ConfirmGone("p-1", Release("v-1")),
+    "one that nothing keeps was released by half, and is once more": (
+        facts(vpod(deleting=0, recorded="p-1")), ConfirmGone("p-1", Release("v-1", again=True)),
+    ),
+    "also when it was refused": (
+        facts(vpod(phase="Pending", deleting=0, owners=DAEMON)), Release("v-1", again=True),
     ),
     "a DaemonSet's Pod is refused": (
         facts(vpod(phase="Pending", owners=DAEMON)),

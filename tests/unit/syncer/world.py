@@ -10,6 +10,7 @@ Time is the running loop's (`looptime`); the wall clock shows `World.start` plus
 
 import asyncio
 import copy
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,8 @@ class Server:
         self.blocked: set[str] = set()  # names of Pods that a disruption budget holds back
         self.evictions: list[tuple[float, str]] = []  # loop time, name: as asked, granted or not
         self.grace = 0.0  # seconds a Pod takes to go
+        self.ends_pods = True  # False: a Pod that is deleted stays until somebody asks again, with grace 0
+        self._born: Counter[tuple[str, ObjectKey]] = Counter()  # how often there was an object of that name
         self.minted = 0  # tokens of ServiceAccounts
         self.token_seconds = 0  # how long they live; 0 = as long as was asked for
         self.mint_fails: Exception | None = None
@@ -70,8 +73,11 @@ class Server:
         self._version += 1
         key = key_of(obj)
         before = self.objects.get((resource.plural, key))
+        if before is None:
+            self._born[resource.plural, key] += 1
+        again = f"-{born}" if (born := self._born[resource.plural, key]) > 1 else ""
         metadata = {
-            "uid": f"uid-{resource.plural}-{key.name}", "creationTimestamp": format_time(self._now()), **obj["metadata"],
+            "uid": f"uid-{resource.plural}-{key.name}{again}", "creationTimestamp": format_time(self._now()), **obj["metadata"],
             "resourceVersion": str(self._version),
         }
         stored = {"apiVersion": resource.api_version, "kind": resource.kind, **copy.deepcopy(obj), "metadata": metadata}
@@ -183,16 +189,28 @@ class Server:
         found = self.find(resource, name, namespace)
         if found["metadata"]["uid"] != uid or resource_version not in ("", found["metadata"]["resourceVersion"]):
             raise Conflict(f"uid of {name}", status=409)
+        if resource == PODS and grace_seconds == 0:
+            ended = self.force(key_of(found))
+            return ended if ended["metadata"].get("finalizers") else self.remove(resource, key_of(found))
         if found["metadata"].get("deletionTimestamp"):
             return copy.deepcopy(found)
-        if resource == PODS and grace_seconds == 0:
-            return self.remove(resource, key_of(found))
         if resource == PODS:
-            asyncio.get_running_loop().call_later(self.grace, self._gone, ObjectKey(namespace, name))
+            if self.ends_pods:
+                asyncio.get_running_loop().call_later(self.grace, self._gone, key_of(found), found["metadata"]["uid"])
+            return self.put(resource, apply_merge(found, self._deletion(30 if grace_seconds is None else grace_seconds)))
         return self.put(resource, apply_merge(found, {"metadata": {"deletionTimestamp": format_time(self._now())}}))
 
-    def _gone(self, key: ObjectKey) -> None:
-        if ("pods", key) in self.objects:
+    def force(self, key: ObjectKey) -> Json:
+        """Do the first of the two writes by which an API server deletes a Pod with grace 0; it may die before the second."""
+        return self.put(PODS, apply_merge(self.objects["pods", key], self._deletion(0)))
+
+    def _deletion(self, grace: int) -> Json:
+        ends = format_time(self._now() + timedelta(seconds=grace))
+        return {"metadata": {"deletionTimestamp": ends, "deletionGracePeriodSeconds": grace}}
+
+    def _gone(self, key: ObjectKey, uid: str) -> None:
+        found = self.objects.get(("pods", key))
+        if found and found["metadata"]["uid"] == uid:
             self.remove(PODS, key)
 
 

@@ -1,0 +1,107 @@
+"""A syncer that takes over from the Go project: what a virtual object claims becomes ours as it runs, all else stays.
+
+What that project leaves on both sides is in `adoption/*.yaml`.
+"""
+
+import copy
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubeocean.domain.naming import physical_name
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, uid_of
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS
+from tests.unit.syncer.lives import GLANCE, Stage
+from tests.unit.syncer.world import Server
+
+pytestmark = pytest.mark.looptime
+FIXTURES = Path(__file__).with_name("adoption")
+RESOURCES = {resource.kind: resource for resource in (CONFIGMAPS, NAMESPACES, NODES, PODS)}
+OWNER = "kubeocean.io/owner"
+
+
+def begin(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Return both clusters with the fixtures in them; no fixture itself, for the clock of a test starts anew after those."""
+    stage = Stage(0, monkeypatch)
+    for server, name in ((stage.virtual, "virtual"), (stage.physical, "physical")):
+        for obj in yaml.safe_load((FIXTURES / f"{name}.yaml").read_text()):
+            server.put(RESOURCES[obj["kind"]], obj)
+    return stage
+
+
+def below(server: Server, kind: str, name: str) -> Json:
+    return copy.deepcopy(server.objects[kind, ObjectKey("mount", physical_name(name, "ns"))])
+
+
+async def take_over(stage: Stage) -> None:
+    async with stage.life():
+        await stage.rest(GLANCE)
+
+
+async def test_a_twin_that_its_pod_claims_is_adopted_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    before = below(stage.physical, "pods", "web")
+    await take_over(stage)
+    after = below(stage.physical, "pods", "web")
+    assert labels_of(after) == labels_of(before) | stage.owner.labels()
+    assert annotations_of(after)[OWNER] == stage.owner.annotation
+    assert (uid_of(after), after["spec"], after["status"]) == (uid_of(before), before["spec"], before["status"])
+    vpod = stage.virtual.find(PODS, "web", "ns")
+    assert vpod["status"]["phase"] == "Running"
+    assert annotations_of(vpod)["kubeocean.io/physical-pod-uid"] == uid_of(before)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("pods", "other"), ("pods", "gone"), ("configmaps", "unused")])
+async def test_what_nobody_claims_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, kind: str, name: str) -> None:
+    stage = begin(monkeypatch)
+    before = below(stage.physical, kind, name)
+    await take_over(stage)
+    assert below(stage.physical, kind, name) == before
+
+
+async def test_the_copy_of_a_configmap_in_use_is_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    before, original = below(stage.physical, "configmaps", "app"), stage.virtual.find(CONFIGMAPS, "app", "ns")
+    marked = copy.deepcopy(original)
+    await take_over(stage)
+    after = below(stage.physical, "configmaps", "app")
+    assert (uid_of(after), after["data"]) == (uid_of(before), before["data"])
+    assert labels_of(after)["kubeocean.io/owner"] == stage.owner.label
+    assert stage.virtual.find(CONFIGMAPS, "app", "ns") == marked, "it was marked already"
+
+
+async def test_the_virtual_node_is_kept_with_its_port_and_what_users_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    await take_over(stage)
+    vnode = stage.world.vnode()
+    assert uid_of(vnode) == "vnode-of-go"
+    assert labels_of(vnode)["kubeocean.io/proxier_port"] == "23456"
+    assert labels_of(vnode)["team"] == "users-own"
+    assert "deletionTimestamp" not in vnode["metadata"]
+
+
+async def test_nothing_is_deleted_and_no_twin_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    await take_over(stage)
+    assert [write for write in stage.writes() if write.startswith("delete") or write == "create pods"] == []
+    assert stage.ended == {}
+
+
+async def test_the_second_life_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    await take_over(stage)
+    before = Counter(stage.writes())
+    await take_over(stage)
+    assert Counter(stage.writes()) - before == Counter()
+
+
+async def test_an_adopted_pod_is_deleted_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    async with stage.life():
+        await stage.rest(GLANCE)
+        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
+        await stage.rest(GLANCE)
+    assert ("pods", ObjectKey("ns", "web")) not in stage.virtual.objects
+    assert stage.ended == {"twin-of-web": "uid-of-web"}
