@@ -10,7 +10,7 @@ from typing import TypeVar
 import aiohttp
 import pytest
 
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, namespace_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, summary, until_quiet
@@ -18,6 +18,7 @@ from tests.integration.federation import Federation, Lender, build_pod, discard,
 from tests.integration.programs import Program
 
 T = TypeVar("T")
+OWNER = "kubeocean.io/owner"
 BURST = 100
 IN_FLIGHT = 32  # Pods that the manager works on at once
 NAMES = [f"burst-{number}" for number in range(BURST)]
@@ -73,6 +74,11 @@ async def test_a_restart_at_rest_writes_leases_and_nothing_else(
     await federation.running(namespace, *NAMES[:10])
     logs = [AuditLog(cluster) for cluster in (sandbox.virtual, *sandbox.physical)]
     await until_quiet(*logs)
+    await assert_a_restart_writes_nothing(lender, manager, logs)
+
+
+async def assert_a_restart_writes_nothing(lender: Lender, manager: Program, logs: list[AuditLog]) -> None:
+    """Kill the manager; the next one may renew Leases, of the first log's cluster, and nothing else."""
     manager.kill()
     for log in logs:
         log.restart()
@@ -178,6 +184,38 @@ async def test_a_release_that_was_cut_between_the_servers_two_writes_is_ended(
         return await find(federation.virtual, PODS, "web", namespace) is None
 
     await eventually(gone, within=20, what="the Pod is gone")
+
+
+async def test_a_twin_of_the_go_project_is_adopted_without_a_restart_and_a_second_run_writes_nothing(
+    federation: Federation, lender: Lender, namespace: str, manager: Program, sandbox: Sandbox
+) -> None:
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (pod,) = await federation.running(namespace, "web")
+    before = await federation.twin(lender, pod)
+    assert before is not None
+    logs = [AuditLog(cluster) for cluster in (sandbox.virtual, *sandbox.physical)]
+    await until_quiet(*logs)
+    manager.kill()
+    # What tells its form from ours: no owner, no hash, a note of its own kind.
+    annotations = {OWNER: None, "kubeocean.io/content-hash": None, "kubeocean.io/expected-metadata": "bm90IG91cnM="}
+    unowned = {"metadata": {"labels": {OWNER: None}, "annotations": annotations}}
+    await federation.physical[0].patch(PODS, name_of(before), lender.mount_namespace, unowned)
+    for log in logs:
+        log.restart()
+    manager.ensure()
+
+    async def adopted() -> Json:
+        twin = await federation.twin(lender, pod)
+        assert twin is not None
+        assert labels_of(twin).get(OWNER) == labels_of(before)[OWNER], labels_of(twin)
+        return twin
+
+    twin = await eventually(adopted, within=30, what="the twin has its owner again")
+    assert (uid_of(twin), twin["status"]) == (uid_of(before), before["status"])
+    await until_quiet(*logs)
+    written = [write for log in logs for write in log.ours() if write.resource.startswith("pods")]
+    assert [write.name for write in written] == [name_of(before)], f"needless: {summary(written)}"
+    await assert_a_restart_writes_nothing(lender, manager, logs)
 
 
 async def store_directly(sandbox: Sandbox, pod: Json) -> None:
