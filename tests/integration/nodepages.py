@@ -5,6 +5,7 @@
 
 import json
 import ssl
+import time
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,11 +18,12 @@ from kubeocean.sandbox.state import ClusterHandle
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer; `warning` is the text of its Warning header, "" without one."""
+    """An answer; `warning` is the text of its Warning header, "" without one; `seconds` is how long it took."""
 
     status: int
     text: str
     warning: str
+    seconds: float
 
     @property
     def json(self) -> Json:
@@ -34,9 +36,11 @@ async def read_page(virtual: ClusterHandle, client: Client, vnode: str, path: st
     port = (await client.get(NODES, vnode))["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
     timeout = aiohttp.ClientTimeout(total=15)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=_api_server(virtual))) as session:
+        began = time.monotonic()
         try:
             async with session.request(method, f"https://127.0.0.1:{port}{path}") as answer:
-                return Page(answer.status, await answer.text(), answer.headers.get("Warning", ""))
+                text = await answer.text()
+                return Page(answer.status, text, answer.headers.get("Warning", ""), time.monotonic() - began)
         except aiohttp.ClientConnectorError as error:
             raise AssertionError(f"nobody serves {vnode}: {error}") from error
 

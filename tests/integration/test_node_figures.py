@@ -4,7 +4,6 @@ A CRD plays metrics.k8s.io in the physical cluster, so that its real API server 
 is a user with the rights that `kubeocean rbac` prints.
 """
 
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -230,10 +229,9 @@ async def test_without_the_physical_cluster_what_is_known_is_told_at_once(
 
 async def tells_what_is_known(borrowed: Borrowed) -> None:
     async def cut_off() -> Page:
-        began = time.monotonic()
         page = await borrowed.page("/stats/summary")
-        assert time.monotonic() - began < 8.5, "metrics-server waits 10 s"
-        assert "does not answer" in page.warning, page.warning
+        assert page.seconds < 10, "metrics-server would have given up"
+        assert "the physical cluster does not answer" in page.warning, page.warning
         return page
 
     page = await eventually(cut_off, within=40, what="the proxier knows that the cluster is gone")
@@ -241,9 +239,8 @@ async def tells_what_is_known(borrowed: Borrowed) -> None:
     assert pod["podRef"]["uid"] == uid_of(borrowed.vpod)
     assert [each["name"] for each in pod["containers"]] == ["main"]
     assert "cpu" not in page.json["node"]
-    began = time.monotonic()
     resource, pods = await borrowed.page("/metrics/resource"), await borrowed.page("/pods")
-    assert time.monotonic() - began < 2
+    assert max(resource.seconds, pods.seconds) < 2
     assert "resource_scrape_error 1.0" in resource.text
     assert read_resource_metrics(resource.text) == Scrape()
     assert [uid_of(each) for each in pods.json["items"]] == [uid_of(borrowed.vpod)]

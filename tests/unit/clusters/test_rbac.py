@@ -1,6 +1,10 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+import yaml
+
+from kubeocean.cli.rbac import rbac
 from kubeocean.clusters.rbac import build_physical_rbac
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,3 +57,14 @@ def test_a_stale_file_is_told_with_a_diff(tmp_path: Path) -> None:
     assert verified.returncode == 1
     assert "+  - nodes" in verified.stdout
     assert "run hack/update-rbac" in verified.stderr
+
+
+def test_the_right_to_a_nodes_proxy_is_printed_on_request_only(capsys: pytest.CaptureFixture[str]) -> None:
+    rbac(mount_namespace="team-a", user="alice")
+    assert "nodes/proxy" not in capsys.readouterr().out
+    rbac(mount_namespace="team-a", user="alice", node_proxy=True)
+    objects = {obj["metadata"]["name"]: obj for obj in yaml.safe_load_all(capsys.readouterr().out)}
+    assert objects["kubeocean-borrower-node-proxy"]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}
+    ]
+    assert objects["kubeocean-borrower-node-proxy-team-a"]["subjects"][0]["name"] == "alice"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubeocean.domain.cpuledger import LEAST_SECONDS, CounterKey, Ledger, Reading, advance
@@ -78,6 +78,7 @@ readings = st.builds(
 )
 
 
+@settings(max_examples=150, deadline=None)
 @given(st.lists(readings, max_size=20), st.lists(st.sampled_from([APP, AGAIN, POD]), max_size=3))
 def test_no_counter_ever_goes_back(told: list[Reading], alive: list[CounterKey]) -> None:
     ledger = Ledger()
