@@ -18,6 +18,14 @@ def proxier(
     bind_address: Annotated[
         str, typer.Option(help="Where the nodes' ports are opened, such as 0.0.0.0; left out: the virtual nodes' address.")
     ] = "",
+    tls_secret: Annotated[
+        str, typer.Option(
+            metavar="NAMESPACE/NAME", help="A Secret (kubernetes.io/tls) of the virtual cluster to serve with; left out: a "
+            "certificate that the cluster issues.",
+        )
+    ] = "",
+    max_streams_per_caller: Annotated[int, typer.Option(help="kube-apiserver is one caller, for all users.")] = 2000,
+    max_streams_per_cluster: Annotated[int, typer.Option(help="How many streams one physical cluster gets.")] = 4000,
 ) -> None:
     """Answer for virtual nodes as a kubelet does: kubectl logs, exec, attach, port-forward, cp and top.
 
@@ -26,5 +34,8 @@ def proxier(
     Example:  kubeocean proxier --kubeconfig virtual.kubeconfig --cluster-binding-name lender-a
     """
     start(
-        lambda: ProxierSettings(**process, cluster_binding_name=cluster_binding_name, bind_address=bind_address), run_proxier
+        lambda: ProxierSettings(
+            **process, cluster_binding_name=cluster_binding_name, bind_address=bind_address, tls_secret=tls_secret,
+            max_streams_per_caller=max_streams_per_caller, max_streams_per_cluster=max_streams_per_cluster,
+        ), run_proxier,
     )

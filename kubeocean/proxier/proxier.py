@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -30,10 +30,11 @@ from kubeocean.kube.resources import CONFIGMAPS, NODES
 from kubeocean.kube.store import Entry
 from kubeocean.proxier.bindings import ServedBinding
 from kubeocean.proxier.callers import Gate
-from kubeocean.proxier.certificate import ServingCertificate
+from kubeocean.proxier.certificate import ServingCertificate, ShownCertificate
+from kubeocean.proxier.givencertificate import GivenCertificate
 from kubeocean.proxier.kubelet import KubeletApi, answer_healthz
 from kubeocean.proxier.listeners import Listeners
-from kubeocean.proxier.sessions import Sessions
+from kubeocean.proxier.sessions import Limits, Sessions
 from kubeocean.proxier.side import PhysicalSide
 from kubeocean.proxier.twins import VirtualPods
 
@@ -47,11 +48,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProxierOptions:
-    """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`."""
+    """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`.
+
+    tls_secret: namespace and name of a Secret with the serving certificate; None: the virtual cluster issues one.
+    """
 
     binding: str = ""
     address: str = "127.0.0.1"
     bind_address: str = "127.0.0.1"
+    tls_secret: tuple[str, str] | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 class Proxier:
@@ -74,14 +80,21 @@ class Proxier:
             self._watches, CONFIGMAPS, namespace=CLIENT_CA.namespace, field_selector=f"metadata.name={CLIENT_CA.name}",
             summarise=lambda _: None, name="client-ca",
         )
-        self._sessions = Sessions()
+        self._sessions = Sessions(options.limits)
         api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, {"/healthz": answer_healthz})
         self._listeners = Listeners(api.handle, address=options.bind_address)
-        name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
-        self._certificate = ServingCertificate(self._calls, name=name, address=options.address)
+        self._certificate = self._make_certificate()
         self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._uid = ""
+
+    def _make_certificate(self) -> ShownCertificate:
+        options = self._options
+        if options.tls_secret:
+            namespace, secret = options.tls_secret
+            return GivenCertificate(self._watches, namespace=namespace, name=secret)
+        name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
+        return ServingCertificate(self._calls, name=name, address=options.address)
 
     def trouble(self) -> str | None:
         """Return what keeps this process from serving, None when nothing does."""
@@ -113,7 +126,11 @@ class Proxier:
                     await synced.wait_synced()
                 while self._certificate.expires is None:
                     await asyncio.sleep(GATHER)
-                await self._follow(tasks)
+                try:
+                    await self._follow(tasks)
+                finally:  # caches and connections still live, so that what is being read is read to its end
+                    await self._listeners.stop_listening()
+                    await self._sessions.drain(DRAIN_WITHIN)
         finally:
             await self._stop()
 
@@ -127,7 +144,7 @@ class Proxier:
             ca = str((self._ca.store.object(CLIENT_CA) or {}).get("data", {}).get(CLIENT_CA_KEY, ""))
             if ca != trusted:
                 trusted = ca
-                await self._listeners.close()  # a context cannot unlearn a CA: new ones for all
+                await self._listeners.stop_listening()  # a context cannot unlearn a CA: new ones for all
                 self._certificate.trust(ca)
             self._follow_bindings(tasks)
             await self._listeners.serve(dict(self._ports()), self._certificate.context)
@@ -138,13 +155,15 @@ class Proxier:
         wanted = {entry.key.name: entry for entry in self._bindings.store.entries()}
         for name in [name for name, (served, _) in self._served.items() if not self._is_as_served(wanted.get(name), served)]:
             self._served.pop(name)[1].cancel()
+            if name not in wanted:
+                self._sessions.cut(name)
         for name, entry in wanted.items():
             if name not in self._served and (served := self._make(entry.object())):
                 self._served[name] = served, tasks.create_task(served.run(), name=f"binding {name}")
 
     def _is_as_served(self, entry: Entry[None] | None, served: ServedBinding) -> bool:
         spec = _spec_of(entry.object()) if entry else None
-        return spec is not None and (spec.cluster_id, spec.secret_ref) == (served.spec.cluster_id, served.spec.secret_ref)
+        return spec is not None and _connects(spec) == _connects(served.spec)
 
     def _make(self, binding: Json) -> ServedBinding | None:
         spec, name = _spec_of(binding), name_of(binding)
@@ -168,9 +187,13 @@ class Proxier:
 
     async def _stop(self) -> None:
         await self._listeners.close()
-        await self._sessions.drain(DRAIN_WITHIN)
         await self._calls.close()
         await self._watches.close()
+
+
+def _connects(spec: ClusterBindingSpec) -> tuple[object, ...]:
+    """Return what a connection depends on."""
+    return spec.cluster_id, spec.secret_ref, spec.mount_namespace
 
 
 def _spec_of(binding: Json) -> ClusterBindingSpec | None:
