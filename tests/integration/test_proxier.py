@@ -203,6 +203,41 @@ async def test_who_says_nothing_is_hung_up_on_and_a_head_without_end_too(
     await asyncio.gather(until_hung_up(b"", None), until_hung_up(b"", tls), until_hung_up(b"GET / HTTP/1.1\r\nX: ", tls))
 
 
+async def test_a_stream_survives_its_syncer_and_two_proxiers_serve_at_a_time(
+    federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, manager: Program, tmp_path: Path
+) -> None:
+    kubectl = Kubectl(assets, sandbox.virtual)
+    command = await asyncio.create_subprocess_exec(
+        *kubectl.argv, "exec", "-i", pod, "-n", namespace, "--", "cat",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )
+    assert command.stdin is not None
+    assert command.stdout is not None
+
+    async def echoes(words: bytes) -> None:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        command.stdin.write(words)
+        async with asyncio.timeout(20):
+            assert await command.stdout.readexactly(len(words)) == words
+
+    second = Program("proxier", "--bind-address=127.0.0.2", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path / "log")
+    try:
+        await echoes(b"before\n")
+        manager.kill()
+        await echoes(b"after\n")
+        second.ensure()
+        port = await _port(federation, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+        answer = await _ask(port, _api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.2")
+        assert b" 200 " in answer
+        assert second.stop() == 0
+        await echoes(b"and after that\n")
+    finally:
+        second.stop()
+        command.kill()
+        await command.wait()
+
+
 async def test_streams_that_are_dropped_leave_nothing_behind(
     federation: Federation, namespace: str, pod: str, sandbox: Sandbox, proxier: Program, eventually: Eventually
 ) -> None:
@@ -243,8 +278,8 @@ async def _token(federation: Federation, namespace: str, account: str) -> str:
     return str(answer["status"]["token"])
 
 
-async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         writer.write("\r\n".join([f"GET {path} HTTP/1.1", "Host: node", "Connection: close", *headers, "", ""]).encode())
         async with asyncio.timeout(10):
