@@ -43,6 +43,7 @@ from kubeocean.manager.proxierprocess import ProxierProcess
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
+from kubeocean.proxier.sessions import Limits
 from kubeocean.proxier.supervised import end_with_parent, report
 from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
@@ -131,8 +132,11 @@ async def run_syncer(settings: SyncerSettings) -> None:
 async def run_proxier(settings: ProxierSettings) -> None:
     """Serve the kubelet API of virtual nodes until cancelled."""
     config = await config_from_file(str(settings.kubeconfig) if settings.kubeconfig else None)
+    namespace, _, secret = settings.tls_secret.partition("/")
     options = ProxierOptions(
-        settings.cluster_binding_name, settings.vnode_address, settings.bind_address or settings.vnode_address
+        settings.cluster_binding_name, settings.vnode_address, settings.bind_address or settings.vnode_address,
+        tls_secret=(namespace, secret) if secret else None,
+        limits=Limits(settings.max_streams_per_caller, settings.max_streams_per_cluster),
     )
     proxier = Proxier(config, options, user_agent=f"kubeocean-proxier/{__version__}")
     health = HealthServer(

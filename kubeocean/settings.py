@@ -144,6 +144,9 @@ class ProxierSettings(ProcessSettings):
     cluster_binding_name: str = ""  # "" = every binding
     bind_address: str = ""  # "" = the address of the virtual nodes
     supervised: bool = False  # a manager's child
+    tls_secret: str = Field(default="", pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-.a-z0-9]*)?$")  # NAMESPACE/NAME
+    max_streams_per_caller: int = Field(default=2000, ge=1)
+    max_streams_per_cluster: int = Field(default=4000, ge=1)
 
     @field_validator("bind_address")
     @classmethod

@@ -18,6 +18,14 @@ def proxier(
     bind_address: Annotated[
         str, typer.Option(help="Where the nodes' ports are opened, such as 0.0.0.0; left out: the virtual nodes' address.")
     ] = "",
+    tls_secret: Annotated[
+        str, typer.Option(
+            metavar="NAMESPACE/NAME", help="A Secret (kubernetes.io/tls) of the virtual cluster to serve with; left out: a "
+            "certificate that the cluster issues.",
+        )
+    ] = "",
+    max_streams_per_caller: Annotated[int, typer.Option(help="kube-apiserver is one caller, for all users.")] = 2000,
+    max_streams_per_cluster: Annotated[int, typer.Option(help="How many streams one physical cluster gets.")] = 4000,
     supervised: Annotated[
         bool, typer.Option("--supervised", hidden=True, help="Started by a manager: end with it, tell it how we fare.")
     ] = False,
@@ -30,7 +38,9 @@ def proxier(
     """
     start(
         lambda: ProxierSettings(
-            **process, cluster_binding_name=cluster_binding_name, bind_address=bind_address, supervised=supervised
+            **process, cluster_binding_name=cluster_binding_name, bind_address=bind_address, supervised=supervised,
+            tls_secret=tls_secret, max_streams_per_caller=max_streams_per_caller,
+            max_streams_per_cluster=max_streams_per_cluster,
         ), run_proxier,
         # Measured with 0.23: when the far end closes without a TLS farewell while reading is paused, uvloop drops up to 256 KiB
         # that it has received already. asyncio's own loop does not, and a tunnel may lose nothing.

@@ -22,7 +22,6 @@ from aiohttp import web
 from kubeocean.domain.kubeletapi import (
     Action,
     BadPath,
-    PodRequest,
     access_needed,
     build_physical_target,
     parse_pod_request,
@@ -31,16 +30,24 @@ from kubeocean.kube import codec
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import ObjectKey
 from kubeocean.proxier.callers import Caller, Denied, Gate, Unauthenticated
-from kubeocean.proxier.sessions import Sessions, TooManySessions
+from kubeocean.proxier.sessions import Session, Sessions, TooManySessions
 from kubeocean.proxier.side import PhysicalSide
-from kubeocean.proxier.tunnel import Traffic, join, take_over
+from kubeocean.proxier.tunnel import join, take_over
 from kubeocean.proxier.twins import NoTwin, VirtualPods
-from kubeocean.proxier.upstream import open_upstream
+from kubeocean.proxier.upstream import Upstream, open_upstream
 
 _LONGEST_REFUSAL: Final = 2**16
 _CHUNK: Final = 2**16
 
 log = structlog.get_logger(__name__)
+
+_REFUSALS: Final[dict[type[Exception], tuple[int, dict[str, str]]]] = {
+    Unauthenticated: (401, {"WWW-Authenticate": "Bearer"}),
+    Denied: (403, {}),
+    BadPath: (400, {}),
+    NoTwin: (404, {}),
+    TooManySessions: (429, {"Retry-After": "1"}),
+}
 
 NodePage = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
@@ -64,21 +71,18 @@ class KubeletApi:
     async def handle(self, request: web.BaseRequest, vnode: str) -> web.StreamResponse:
         """Answer one request that came in on the port of `vnode`."""
         try:
-            caller = await self._gate.admit(request, access_needed(request.method, request.rel_url.raw_path), vnode)
-            return await self._answer(request, vnode, caller)
-        except Unauthenticated as error:
-            return _words(401, error, {"WWW-Authenticate": "Bearer"})
-        except Denied as error:
-            return _words(403, error)
-        except BadPath as error:
-            return _words(400, error)
-        except NoTwin as error:
-            return _words(404, error)
-        except TooManySessions as error:
-            return _words(429, error, {"Retry-After": "1"})
+            return await self._admit_and_answer(request, vnode)
+        except tuple(_REFUSALS) as error:
+            status, headers = _REFUSALS[type(error)]
+            log.info("refused", node=vnode, path=request.rel_url.raw_path[:200], status=status, why=str(error))
+            return _words(status, error, headers)
         except KubeError as error:
             log.warning("kubelet API", node=vnode, path=request.rel_url.raw_path[:200], error=str(error))
             return _words(503, error)
+
+    async def _admit_and_answer(self, request: web.BaseRequest, vnode: str) -> web.StreamResponse:
+        caller = await self._gate.admit(request, access_needed(request.method, request.rel_url.raw_path), vnode)
+        return await self._answer(request, vnode, caller)
 
     async def _answer(self, request: web.BaseRequest, vnode: str, caller: Caller) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -92,37 +96,46 @@ class KubeletApi:
         key = ObjectKey(pod.namespace, pod.pod)
         twin = side.twins.of(key, self._pods.uid_on(vnode, pod))
         target = build_physical_target(pod, list(request.rel_url.query.items()), twin.namespace, twin.name)
-        what = {"pod": str(key), "container": pod.container, "command": request.rel_url.query.get("command", "")[:64]}
-        if pod.action is not Action.LOGS:
-            return await self._relay_stream(request, side, pod, target, caller, what)
-        async with self._sessions.session(caller, side.binding, "logs", **what) as traffic:
-            return await _relay_logs(request, side, target, traffic, (twin.name, pod.pod))
-
-    async def _relay_stream(
-        self, request: web.BaseRequest, side: PhysicalSide, pod: PodRequest, target: str, caller: Caller, what: dict[str, str]
-    ) -> web.StreamResponse:
-        if "upgrade" not in request.headers.get("Connection", "").lower() or request.method not in ("GET", "POST"):
-            return _words(400, "this needs a connection that switches protocols (SPDY/3.1 or WebSocket)")
-        self._sessions.check(caller, side.binding)
-        upstream = await open_upstream(
-            side.config, request.method, target, request.headers, cluster=side.binding, user_agent=side.user_agent
+        command = request.rel_url.query.get("command", "").split()
+        session = self._sessions.open(
+            caller, side.binding, pod.action.name.lower(), pod=str(key), container=pod.container,
+            command=command[0][:64] if command else "",
         )
-        if not upstream.switched:
-            headers = {"Content-Type": upstream.content_type or "text/plain"}
-            return web.Response(status=upstream.status, body=upstream.body, headers=headers)
+        with self._sessions.hold(session):
+            if pod.action is Action.LOGS:
+                return await _relay_logs(request, side, target, session, (twin.name, pod.pod))
+            if (stream := await _open_stream(request, side, target)).status != 101:
+                self._sessions.close(session, f"refused: {stream.status}")
+                headers = {"Content-Type": stream.content_type or "text/plain"}
+                return web.Response(status=stream.status, body=stream.body, headers=headers)
+            # No await between here and the return: what aiohttp would still write has nowhere to go.
+            return self._carry_on(request, stream, session)
+
+    def _carry_on(self, request: web.BaseRequest, upstream: Upstream, session: Session) -> web.StreamResponse:
         try:
             taken = take_over(request)
         except ConnectionResetError:
             upstream.writer.transport.abort()
             raise
-        # No await between here and the return: what aiohttp would still write has nowhere to go.
-        action = pod.action.name.lower()
-        self._sessions.start(caller, side.binding, action, lambda traffic: join(taken, upstream, traffic), **what)
+
+        def abandon() -> None:
+            for writer in (taken.writer, upstream.writer):
+                writer.transport.abort()
+
+        self._sessions.start(session, lambda: join(taken, upstream, session.traffic), abandon)
         return web.Response()
 
 
+async def _open_stream(request: web.BaseRequest, side: PhysicalSide, target: str) -> Upstream:
+    if "upgrade" not in request.headers.get("Connection", "").lower() or request.method not in ("GET", "POST"):
+        raise BadPath("this needs a connection that switches protocols (SPDY/3.1 or WebSocket)")
+    return await open_upstream(
+        side.config, request.method, target, request.headers, cluster=side.binding, user_agent=side.user_agent
+    )
+
+
 async def _relay_logs(
-    request: web.BaseRequest, side: PhysicalSide, target: str, traffic: Traffic, rename: tuple[str, str]
+    request: web.BaseRequest, side: PhysicalSide, target: str, session: Session, rename: tuple[str, str]
 ) -> web.StreamResponse:
     if request.method not in ("GET", "HEAD"):
         return _words(405, "logs are read with GET")
@@ -136,7 +149,7 @@ async def _relay_logs(
         await response.prepare(request)
         with suppress(ConnectionError):  # the caller has seen enough
             while chunk := await answer.content.readany():
-                traffic.sent += len(chunk)
+                session.traffic.sent += len(chunk)
                 await response.write(chunk)
             await response.write_eof()
         return response

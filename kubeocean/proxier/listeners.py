@@ -21,10 +21,25 @@ from aiohttp import web
 
 HEAD_WITHIN: Final = 15.0  # seconds for a caller to say what it wants; also how long an idle connection is kept
 BLOCKED_AFTER: Final = 5.0  # seconds: whoever had the ports before us, and is ending, has closed them by then
+HANDSHAKE_WITHIN: Final = 10.0  # seconds for TLS
 _BACKLOG: Final = 512
 _LONGEST_LINE: Final = 2**14  # of a request's line, and of a header
 
 log = structlog.get_logger(__name__)
+
+
+class _Site(web.TCPSite):
+    """A TCPSite whose callers must be done with TLS in time; aiohttp would leave them asyncio's minute."""
+
+    async def start(self) -> None:
+        """Listen."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None, "the runner was set up"
+        self._server = await asyncio.get_running_loop().create_server(
+            server, self._host, self._port, ssl=self._ssl_context, backlog=self._backlog,
+            ssl_handshake_timeout=HANDSHAKE_WITHIN if self._ssl_context else None,
+        )
 
 
 class Listeners:
@@ -69,7 +84,7 @@ class Listeners:
             )
             self._runner = web.ServerRunner(server, shutdown_timeout=0.0)
             await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address, port, ssl_context=context, backlog=_BACKLOG)
+        site = _Site(self._runner, self._address, port, ssl_context=context, backlog=_BACKLOG)
         try:
             await site.start()
         except OSError as error:
@@ -92,6 +107,16 @@ class Listeners:
     def count(self) -> int:
         """Return how many ports are open."""
         return len(self._sites)
+
+    async def stop_listening(self) -> None:
+        """Close every port; a request that is being answered is answered, its connection takes no other. `serve` may follow."""
+        async with self._serial:
+            for site in self._sites.values():
+                await site.stop()
+            self._sites, self._taken = {}, {}
+            if self._runner and self._runner.server:
+                for connection in self._runner.server.connections:
+                    connection.close()
 
     async def close(self) -> None:
         """Stop listening; connections that are no streams are closed."""

@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -35,11 +35,12 @@ from kubeocean.kube.resources import CONFIGMAPS, NODES
 from kubeocean.kube.store import Entry
 from kubeocean.proxier.bindings import CONNECTING, ServedBinding
 from kubeocean.proxier.callers import Gate
-from kubeocean.proxier.certificate import ServingCertificate
+from kubeocean.proxier.certificate import ServingCertificate, ShownCertificate
 from kubeocean.proxier.figures import Behind, NodeFigures
+from kubeocean.proxier.givencertificate import GivenCertificate
 from kubeocean.proxier.kubelet import KubeletApi
 from kubeocean.proxier.listeners import Listeners
-from kubeocean.proxier.sessions import Sessions
+from kubeocean.proxier.sessions import Limits, Sessions
 from kubeocean.proxier.side import PhysicalSide
 from kubeocean.proxier.twins import VirtualPods
 
@@ -54,11 +55,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProxierOptions:
-    """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`."""
+    """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`.
+
+    tls_secret: namespace and name of a Secret with the serving certificate; None: the virtual cluster issues one.
+    """
 
     binding: str = ""
     address: str = "127.0.0.1"
     bind_address: str = "127.0.0.1"
+    tls_secret: tuple[str, str] | None = None
+    limits: Limits = field(default_factory=Limits)
 
 
 class Proxier:
@@ -81,15 +87,22 @@ class Proxier:
             self._watches, CONFIGMAPS, namespace=CLIENT_CA.namespace, field_selector=f"metadata.name={CLIENT_CA.name}",
             summarise=lambda _: None, name="client-ca",
         )
-        self._sessions = Sessions()
+        self._sessions = Sessions(options.limits)
         pages = NodeFigures(self, self._calls).pages
         api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, pages)
         self._listeners = Listeners(api.handle, address=options.bind_address)
-        name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
-        self._certificate = ServingCertificate(self._calls, name=name, address=options.address)
+        self._certificate = self._make_certificate()
         self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
         self._uid = ""
+
+    def _make_certificate(self) -> ShownCertificate:
+        options = self._options
+        if options.tls_secret:
+            namespace, secret = options.tls_secret
+            return GivenCertificate(self._watches, namespace=namespace, name=secret)
+        name = f"kubeocean-proxier-{options.binding}" if options.binding else "kubeocean-proxier"
+        return ServingCertificate(self._calls, name=name, address=options.address)
 
     def trouble(self) -> str | None:
         """Return what keeps this process from serving, None when nothing does."""
@@ -150,7 +163,11 @@ class Proxier:
                     await synced.wait_synced()
                 while self._certificate.expires is None:
                     await asyncio.sleep(GATHER)
-                await self._follow(tasks)
+                try:
+                    await self._follow(tasks)
+                finally:  # caches and connections still live, so that what is being read is read to its end
+                    await self._listeners.stop_listening()
+                    await self._sessions.drain(DRAIN_WITHIN)
         finally:
             await self._stop()
 
@@ -172,7 +189,7 @@ class Proxier:
             ca = str((self._ca.store.object(CLIENT_CA) or {}).get("data", {}).get(CLIENT_CA_KEY, ""))
             if ca != trusted:
                 trusted = ca
-                await self._listeners.close()  # a context cannot unlearn a CA: new ones for all
+                await self._listeners.stop_listening()  # a context cannot unlearn a CA: new ones for all
                 self._certificate.trust(ca)
             self._follow_bindings(tasks)
             await self._listeners.serve(dict(self._ports()), self._certificate.context)
@@ -185,13 +202,15 @@ class Proxier:
         wanted = _without_duplicates(self._bindings.store.entries())
         for name in [name for name, (served, _) in self._served.items() if not self._is_as_served(wanted.get(name), served)]:
             self._served.pop(name)[1].cancel()
+            if name not in wanted:
+                self._sessions.cut(name)
         for name, entry in wanted.items():
             if name not in self._served and (served := self._make(entry.object())):
                 self._served[name] = served, tasks.create_task(served.run(), name=f"binding {name}")
 
     def _is_as_served(self, entry: Entry[None] | None, served: ServedBinding) -> bool:
         spec = _spec_of(entry.object()) if entry else None
-        return spec is not None and (spec.cluster_id, spec.secret_ref) == (served.spec.cluster_id, served.spec.secret_ref)
+        return spec is not None and _connects(spec) == _connects(served.spec)
 
     def _make(self, binding: Json) -> ServedBinding | None:
         spec, name = _spec_of(binding), name_of(binding)
@@ -217,7 +236,6 @@ class Proxier:
 
     async def _stop(self) -> None:
         await self._listeners.close()
-        await self._sessions.drain(DRAIN_WITHIN)
         await self._calls.close()
         await self._watches.close()
 
@@ -235,6 +253,11 @@ def _without_duplicates(entries: Iterable[Entry[None]]) -> dict[str, Entry[None]
         entry.key.name: entry for entry, binding in bindings
         if not find_duplicate(binding, rivals[(binding.get("spec") or {}).get("clusterID") or ""])
     }
+
+
+def _connects(spec: ClusterBindingSpec) -> tuple[object, ...]:
+    """Return what a connection depends on."""
+    return spec.cluster_id, spec.secret_ref, spec.mount_namespace
 
 
 def _spec_of(binding: Json) -> ClusterBindingSpec | None:

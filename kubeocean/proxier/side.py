@@ -10,12 +10,15 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from kubeocean.api import names
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.answers import TRANSPORT_FAILURES, build_unreachable
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import KubeError
+from kubeocean.kube.meta import annotations_of, name_of
+from kubeocean.kube.resources import NAMESPACES
 from kubeocean.proxier.twins import Twins
 
 CONNECT_WITHIN: Final = 10.0  # seconds
@@ -38,6 +41,14 @@ class PhysicalSide:
         if self._known_uid and uid != self._known_uid:
             message = f"the kubeconfig leads to another cluster (kube-system uid {uid}, it was {self._known_uid})"
             raise ClusterIdentityChanged(message, cluster=self.binding)
+
+    async def learn_namespaces(self, mount_namespace: str) -> None:
+        """Learn where twins may be: in the mountNamespace, and in earlier ones that are still claimed for this binding."""
+        claimed = {
+            name_of(namespace) for namespace in (await self.calls.list(NAMESPACES)).items
+            if annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == self.owner.annotation
+        }
+        self.twins.namespaces = frozenset({mount_namespace, *claimed})
 
     async def run(self) -> None:
         """Keep the cache of twins until cancelled."""

@@ -10,6 +10,7 @@ then is still delivered, then both connections are closed. TLS knows no half-clo
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -19,6 +20,8 @@ from aiohttp import web
 from kubeocean.proxier.upstream import BUFFER, Upstream
 
 CHUNK: Final = 2**16
+IDLE_FOR: Final = 4 * 3600.0  # seconds without a byte after which a stream is given up, as a kubelet does
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # seconds, seconds, probes
 CLOSE_WITHIN: Final = 5.0  # seconds for the last bytes of a session to reach a slow caller
 
 
@@ -37,14 +40,19 @@ class Taken(NamedTuple):
     writer: asyncio.StreamWriter
 
 
-async def join(taken: Taken, upstream: Upstream, traffic: Traffic) -> None:
-    """Carry bytes between the caller and `upstream` until either ends; both are closed afterwards."""
+async def join(taken: Taken, upstream: Upstream, traffic: Traffic, *, idle_for: float = IDLE_FOR) -> None:
+    """Carry bytes between the caller and `upstream` until either ends, or nothing has come for `idle_for`; both are closed.
+
+    A peer that vanished without a word is noticed within a minute or so, by TCP itself.
+    """
     reader, writer = taken
+    for end in (writer, upstream.writer):
+        _keep_alive(end.transport.get_extra_info("socket"))
     writer.write(upstream.head)
     down = asyncio.create_task(_pump(upstream.reader, writer, traffic, to_caller=True), name="stream to the caller")
     up = asyncio.create_task(_pump(reader, upstream.writer, traffic, to_caller=False), name="stream from the caller")
     try:
-        await asyncio.wait((down, up), return_when=asyncio.FIRST_COMPLETED)
+        await _until_done_or_idle((down, up), traffic, idle_for)
     finally:
         for pump in (down, up):
             pump.cancel()
@@ -72,6 +80,24 @@ def take_over(request: web.BaseRequest) -> Taken:
     with suppress(AttributeError, RuntimeError):
         transport.resume_reading()
     return Taken(reader, writer)
+
+
+async def _until_done_or_idle(pumps: tuple[asyncio.Task[None], ...], traffic: Traffic, idle_for: float) -> None:
+    """Return when one of `pumps` has ended, or after between one and two `idle_for` without a byte."""
+    carried = -1
+    while carried != (carried := traffic.received + traffic.sent):
+        done, _ = await asyncio.wait(pumps, timeout=idle_for, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+
+
+def _keep_alive(connection: socket.socket | None) -> None:
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        if (number := getattr(socket, option, None)) is not None:  # not every system has each
+            connection.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, traffic: Traffic, *, to_caller: bool) -> None:

@@ -2,8 +2,9 @@
 
 What a caller names is a virtual Pod, and a virtual Pod's annotations are its user's to write. So they are not asked: the
 virtual cache tells the uid of the Pod of that name and its node, the physical cache tells which Pod *of ours* (owner label and
-annotation, in a namespace users of the virtual cluster cannot reach) was made for that uid, and its name must be the one
-that follows from the virtual name. Anything else is "not found".
+annotation) was made for that uid. Its name must be the one that follows from the virtual name, and its namespace one that is
+the binding's: labels and annotations are anybody's to write who may create Pods somewhere in the lender's cluster. Anything
+else is "not found".
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Twins:
 
     def __init__(self, client: Client, owner: Owner, *, name: str) -> None:
         self._owner = owner
+        self.namespaces: frozenset[str] = frozenset()  # the binding's: no twin is anywhere else
         self.informer: Informer[str] = Informer(
             client, PODS, label_selector=f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY_VALUE},{names.OWNER_LABEL}={owner.label}",
             transform=self._ours, summarise=lambda pod: annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, ""),
@@ -89,7 +91,7 @@ class Twins:
         """Return the twin of the virtual Pod `key` with this uid. Raises NoTwin."""
         wanted = physical_name(key.name, key.namespace)
         for entry in self.informer.store.by_index(_BY_UID, uid):
-            if entry.key.name == wanted:
+            if entry.key.name == wanted and entry.key.namespace in self.namespaces:
                 return entry.key
         raise NoTwin(f"pod {key} does not run in its physical cluster (yet, or any more): kubectl describe tells why")
 

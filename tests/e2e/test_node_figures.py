@@ -1,9 +1,6 @@
 """Figures of a virtual node from a real kubelet, through the node proxy that the lender has granted."""
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.client import Client
@@ -12,26 +9,15 @@ from kubeocean.kube.resources import PODS
 from tests.e2e.realnode import RealFederation
 from tests.integration.federation import build_pod, eventually, find, is_running, twin_name
 from tests.integration.nodepages import Page, read_page
-from tests.integration.programs import Program
 from tests.scrape.metricsserver import Scrape, cores, read_resource_metrics
 
 IMAGE = "kubeocean.test/toolbox:1"
 BUSY = ["sh", "-c", "while true; do :; done"]
 
 
-@pytest.fixture(scope="module")
-def proxier(real_federation: RealFederation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program(
-        "proxier", kubeconfig=real_federation.sandbox.virtual.kubeconfig, log=tmp_path_factory.mktemp("proxier") / "log"
-    )
-    program.ensure()
-    yield program
-    program.stop()
-
-
 async def test_a_real_kubelets_figures_are_told_of_our_pods_only_and_metrics_server_reads_them(
     real_federation: RealFederation, virtual_client: Client, physical_client: Client, virtual_namespace: str,
-    physical_namespace: str, proxier: Program,
+    physical_namespace: str,
 ) -> None:
     lender = real_federation.lender
     await virtual_client.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"nodeProxy": True}})

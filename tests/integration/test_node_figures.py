@@ -31,14 +31,6 @@ REMEMBERED = 10.0  # seconds that the proxier believes an answer of metrics.k8s.
 
 
 @pytest.fixture(scope="module")
-def proxier(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    program = Program("proxier", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path_factory.mktemp("proxier") / "log")
-    program.ensure()
-    yield program
-    program.stop()
-
-
-@pytest.fixture(scope="module")
 def metrics_api(sandbox: Sandbox) -> Iterator[None]:
     """metrics.k8s.io in the first physical cluster, served and empty."""
     async def serve(federation: Federation) -> None:
@@ -132,7 +124,7 @@ async def run_pod(federation: Federation, lender: Lender, namespace: str) -> Bor
 
 
 async def test_metrics_server_reads_usage_from_rates_and_sees_only_our_pods(
-    federation: Federation, namespace: str, proxier: Program, metrics_api: None
+    federation: Federation, namespace: str, manager: Program, metrics_api: None
 ) -> None:
     borrowed = await borrow(federation, namespace)
     twin = await federation.twin(borrowed.lender, borrowed.vpod)
@@ -177,7 +169,7 @@ async def test_metrics_server_reads_usage_from_rates_and_sees_only_our_pods(
 
 
 async def test_the_pods_of_a_node_are_told_as_a_kubelet_does(
-    federation: Federation, namespace: str, proxier: Program
+    federation: Federation, namespace: str, manager: Program
 ) -> None:
     borrowed = await borrow(federation, namespace)
     pods = (await borrowed.page("/pods")).json
@@ -194,7 +186,7 @@ async def test_the_pods_of_a_node_are_told_as_a_kubelet_does(
 
 
 async def test_a_node_proxy_that_is_not_granted_is_said_and_the_metrics_api_asked(
-    federation: Federation, namespace: str, proxier: Program, metrics_api: None
+    federation: Federation, namespace: str, manager: Program, metrics_api: None
 ) -> None:
     borrowed = await borrow(federation, namespace, nodeProxy=True)
     twin = await federation.twin(borrowed.lender, borrowed.vpod)
@@ -214,7 +206,7 @@ async def test_a_node_proxy_that_is_not_granted_is_said_and_the_metrics_api_aske
 
 
 async def test_without_the_physical_cluster_what_is_known_is_told_at_once(
-    gate: Gate, federation: Federation, namespace: str, proxier: Program
+    gate: Gate, federation: Federation, namespace: str, manager: Program
 ) -> None:
     pool = await federation.pool(nodes=1, cluster=1)
     lender = await federation.bind(pool, kubeconfig=gate.kubeconfig(), ready=False)

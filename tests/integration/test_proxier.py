@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import NODES, PODS
+from kubeocean.api.names import VIRTUAL_POD_UID_ANNOTATION
+from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
+from kubeocean.kube.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, NODES, PODS, SERVICEACCOUNTS
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.pki import Authority
 from kubeocean.sandbox.sandbox import Sandbox
@@ -126,6 +128,105 @@ async def test_nobody_breaks_in(federation: Federation, namespace: str, pod: str
     assert b" 400 " in await _ask(port, api_server, f"/exec/{namespace}/{pod}/app?command=ls"), "a stream must be one"
 
 
+async def test_a_token_opens_what_its_account_may_and_nothing_else(
+    federation: Federation, namespace: str, pod: str
+) -> None:
+    virtual = federation.virtual
+    port = await _port(federation, (await virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+    path, role = f"/containerLogs/{namespace}/{pod}/app", f"tests-{namespace}"
+    tokens = {name: await _token(federation, namespace, name) for name in ("reader", "nobody")}
+    await virtual.create(CLUSTERROLES, {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": role},
+        "rules": [{"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": ["get"]}],
+    })
+    await virtual.create(CLUSTERROLEBINDINGS, {
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": namespace}],
+    })
+    federation.made.virtual += [(CLUSTERROLES, role, ""), (CLUSTERROLEBINDINGS, role, "")]
+
+    async def ask(who: str, path: str) -> bytes:
+        return await _ask(port, _context(), path, f"Authorization: Bearer {tokens[who]}")
+
+    assert b" 200 " in await ask("reader", path)
+    assert b" 403 " in await ask("reader", f"/exec/{namespace}/{pod}/app?command=ls"), "to read is not to run commands"
+    assert b" 403 " in await ask("nobody", path), "known, and without rights"
+
+
+async def test_a_pod_of_the_lenders_that_claims_to_be_a_twin_is_never_reached(
+    federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, eventually: Eventually
+) -> None:
+    """Whoever may create Pods elsewhere in the lender's cluster can write any label, and would see what users type."""
+    virtual, physical, kubectl = federation.virtual, federation.physical[0], Kubectl(assets, sandbox.virtual)
+    original = await virtual.get(PODS, pod, namespace)
+    twins = (await physical.list(PODS)).items
+    twin = next(each for each in twins if annotations_of(each).get(VIRTUAL_POD_UID_ANNOTATION) == uid_of(original))
+    forged = {
+        "apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "app", "image": "busybox"}], "nodeName": "x"},
+        "metadata": {
+            "name": name_of(twin), "namespace": "default", "labels": labels_of(twin), "annotations": annotations_of(twin),
+        },
+    }
+    made = await physical.create(PODS, forged)
+    try:
+        await asyncio.sleep(1)  # the proxier's cache has both
+        for _ in range(3):
+            assert "KWOK plays this container" in await kubectl("logs", pod, "-n", namespace)
+    finally:
+        await physical.delete(PODS, name_of(twin), "default", uid=uid_of(made), grace_seconds=0)
+
+
+async def test_who_says_nothing_is_hung_up_on_and_a_head_without_end_too(
+    federation: Federation, namespace: str, pod: str, sandbox: Sandbox
+) -> None:
+    port = await _port(federation, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+
+    async def until_hung_up(words: bytes, context: ssl.SSLContext | None) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(words)
+        async with asyncio.timeout(30):
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.transport.abort()
+
+    tls = _api_server(sandbox.virtual)
+    await asyncio.gather(until_hung_up(b"", None), until_hung_up(b"", tls), until_hung_up(b"GET / HTTP/1.1\r\nX: ", tls))
+
+
+async def test_two_proxiers_serve_at_a_time_and_one_that_ends_takes_no_stream_of_the_other_along(
+    federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, manager: Program, tmp_path: Path
+) -> None:
+    kubectl = Kubectl(assets, sandbox.virtual)
+    command = await asyncio.create_subprocess_exec(
+        *kubectl.argv, "exec", "-i", pod, "-n", namespace, "--", "cat",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )
+    assert command.stdin is not None
+    assert command.stdout is not None
+
+    async def echoes(words: bytes) -> None:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        command.stdin.write(words)
+        async with asyncio.timeout(20):
+            assert await command.stdout.readexactly(len(words)) == words
+
+    second = Program("proxier", "--bind-address=127.0.0.2", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path / "log")
+    try:
+        await echoes(b"before\n")
+        second.ensure()
+        port = await _port(federation, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+        answer = await _ask(port, _api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.2")
+        assert b" 200 " in answer
+        assert second.stop() == 0
+        await echoes(b"and after that\n")
+    finally:
+        second.stop()
+        command.kill()
+        await command.wait()
+
+
 async def test_streams_that_are_dropped_leave_nothing_behind(
     federation: Federation, namespace: str, pod: str, sandbox: Sandbox, manager: Program, eventually: Eventually
 ) -> None:
@@ -144,7 +245,7 @@ async def test_streams_that_are_dropped_leave_nothing_behind(
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(HAND_SHAKEN)
         writer.transport.abort()
 
-    for _ in range(10):
+    for _ in range(50):
         await asyncio.gather(*(open_and_drop() for _ in range(20)))
 
     def nothing_left() -> bool:
@@ -156,8 +257,20 @@ async def test_streams_that_are_dropped_leave_nothing_behind(
     await eventually(nothing_left, within=40, what="every connection is closed")
 
 
-async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+async def _token(federation: Federation, namespace: str, account: str) -> str:
+    """Make a ServiceAccount and return a token of it."""
+    await federation.virtual.create(SERVICEACCOUNTS, {
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": namespace},
+    })
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": {"audiences": []}}
+    answer = await federation.virtual.create(
+        SERVICEACCOUNTS, request, subresource="token", name=account, namespace=namespace
+    )
+    return str(answer["status"]["token"])
+
+
+async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str, host: str = "127.0.0.1") -> bytes:
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:
         writer.write("\r\n".join([f"GET {path} HTTP/1.1", "Host: node", "Connection: close", *headers, "", ""]).encode())
         async with asyncio.timeout(10):
