@@ -141,16 +141,18 @@ class BindingController:
         return Result(self._next_look(name))
 
     async def _gather(self, binding: Json) -> BindingFacts:
+        name = name_of(binding)
+        proxier = self._launcher.proxier(name)
         try:
             spec = parse_binding(binding)
         except InvalidObject as error:
             problems = tuple(map(str, error.problems))
-            return BindingFacts(binding, problems=problems, proxier=self._launcher.proxier(name_of(binding)))
+            return BindingFacts(binding, problems=problems, proxier=proxier)
         others = [entry.object() for entry in self._virtual.bindings.store.entries()]
         if duplicate := find_duplicate(binding, others):
-            return BindingFacts(binding, duplicate_of=duplicate, proxier=self._launcher.proxier(name_of(binding)))
+            return BindingFacts(binding, duplicate_of=duplicate, proxier=proxier)
         connection = await self._connection(binding, spec)
-        name = name_of(binding)
+        # Asked only now: the connection may have taken its time.
         return BindingFacts(
             binding, connection=connection, syncer=self._launcher.state(name), proxier=self._launcher.proxier(name)
         )

@@ -40,7 +40,7 @@ from kubeocean.domain.priorityclass import explain_missing_class
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, ServerError, TooManyRequests
+from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, uid_of
 from kubeocean.kube.readyqueue import FairQueue
@@ -53,7 +53,7 @@ from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.pushing import TwinPusher
-from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
+from kubeocean.syncer.topdown.refusals import Refusals, may_pass
 from kubeocean.syncer.topdown.sources import build_dependencies
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
@@ -238,8 +238,7 @@ class PodController:
     async def _take_refusal(self, key: ObjectKey, vpod: Json, error: ApiError) -> Result:
         """Put the server's own words where the user looks for them, and try again soon."""
         again = self._refusals.add(key)
-        passing = isinstance(error, ServerError | TooManyRequests) and self._refusals.times(key) < TOLD_AFTER
-        if not passing:
+        if not may_pass(error, self._refusals.times(key)):
             below = error.cluster == self.pairing.physical.name
             refusal = Refusal("PhysicalPodRefused" if below else "TokenRefused", str(error))
             priority_class = self.pairing.spec.pod_priority_class_name or names.DEFAULT_PRIORITY_CLASS

@@ -8,7 +8,7 @@ tests are skipped and say why; with KUBEOCEAN_E2E_REQUIRED=1 they fail.
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -36,12 +36,12 @@ from tests.integration.federation import (
     for_a_module,
     make_namespace,
 )
-from tests.integration.programs import Program
+from tests.integration.programs import Program, watch_over
+from tests.integration.programs import pytest_runtest_makereport as pytest_runtest_makereport
 
 T = TypeVar("T")
 ROOT: Final = Path(tempfile.gettempdir()) / f"kubeocean-e2e-{os.getuid()}"
 SERVICE_NAMESPACE: Final = "e2e-services"  # the one whose Services the binding mirrors
-LOG_MARK = pytest.StashKey[tuple[Program, int]]()
 
 
 def unavailable(why: str) -> NoReturn:
@@ -166,17 +166,7 @@ def ways(
 def living_manager(request: pytest.FixtureRequest) -> None:
     """Start the manager again when an earlier test has ended it, and note where its log stands."""
     if "real_federation" in request.fixturenames:
-        manager: Program = request.getfixturevalue("real_manager")
-        request.node.stash[LOG_MARK] = (manager.ensure(), manager.mark())
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.failed and LOG_MARK in item.stash:
-        manager, since = item.stash[LOG_MARK]
-        report.sections.append(("log of the manager", manager.tail(since)))
-    return report
+        watch_over(request, request.getfixturevalue("real_manager"))
 
 
 @pytest.fixture

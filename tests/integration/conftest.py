@@ -8,7 +8,7 @@ with the session. A session that was killed cannot do that: the next one ends wh
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,10 +23,10 @@ from kubeocean.sandbox.spec import SandboxSpec
 from kubeocean.sandbox.state import SandboxError
 from tests.integration.federation import Federation, connect, discard, make_namespace, opened
 from tests.integration.federation import eventually as wait_until
-from tests.integration.programs import Program
+from tests.integration.programs import Program, watch_over
+from tests.integration.programs import pytest_runtest_makereport as pytest_runtest_makereport
 
 T = TypeVar("T")
-LOG_MARK = pytest.StashKey[tuple[Program, int]]()
 ROOT = Path(tempfile.gettempdir()) / f"kubeocean-tests-{os.getuid()}"
 
 
@@ -126,17 +126,7 @@ def manager(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def living_manager(request: pytest.FixtureRequest) -> None:
     """Start the manager again when an earlier test has ended it, and note where its log stands."""
     if "manager" in request.fixturenames:
-        manager: Program = request.getfixturevalue("manager")
-        request.node.stash[LOG_MARK] = (manager.ensure(), manager.mark())
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.failed and LOG_MARK in item.stash:
-        manager, since = item.stash[LOG_MARK]
-        report.sections.append(("log of the manager", manager.tail(since)))
-    return report
+        watch_over(request, request.getfixturevalue("manager"))
 
 
 @pytest.fixture

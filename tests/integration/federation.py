@@ -21,12 +21,23 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from kubeocean.api.crd import crds
 from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
+from kubeocean.clusters.install import install_crds
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import Conflict, NotFound
 from kubeocean.kube.meta import Json, annotations_of, name_of, namespace_of, uid_of
-from kubeocean.kube.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource
+from kubeocean.kube.resources import (
+    CUSTOMRESOURCEDEFINITIONS,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+    Resource,
+)
 from kubeocean.sandbox.nodes import NodeTemplate, build_node, is_ready
 from kubeocean.sandbox.sandbox import Sandbox
 from kubeocean.sandbox.state import ClusterHandle
@@ -363,6 +374,22 @@ def is_running(pod: Json) -> bool:
     status = pod.get("status") or {}
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions") or ())
     return status.get("phase") == "Running" and ready
+
+
+@contextmanager
+def kinds_installed(cluster: ClusterHandle) -> Iterator[None]:
+    """Have our kinds in a lender's cluster, where they need not be, for as long as the context lasts."""
+    async def change(*, install: bool) -> None:
+        async with await connect(cluster) as client:
+            if install:
+                await install_crds(client)
+            else:
+                for crd in crds():
+                    await discard(client, CUSTOMRESOURCEDEFINITIONS, name_of(crd))
+
+    asyncio.run(change(install=True))
+    yield
+    asyncio.run(change(install=False))
 
 
 def condition(obj: Json, kind: str) -> Json:

@@ -1,12 +1,14 @@
 """The test plays the kubelet: on nodes of an unplayed pool nothing happens to a Pod but what is said here."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, format_micro_time, format_time, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import LEASES, NODES, PODS
-from tests.integration.federation import Lender, find
+from tests.integration.federation import Federation, Lender, discard, find
 
 
 class Kubelet:
@@ -44,6 +46,18 @@ class Kubelet:
     async def confirm_end(self, twin: Json) -> None:
         """Say that the containers of a Pod that is being deleted have ended."""
         await self._client.delete(PODS, name_of(twin), namespace_of(twin), uid=uid_of(twin), grace_seconds=0)
+
+
+@asynccontextmanager
+async def played(federation: Federation, lender: Lender, namespace: str) -> AsyncIterator[Kubelet]:
+    """The kubelet of a lender's nodes; in the end the Pods of a namespace, and all twins, are gone: nobody else ends them."""
+    kubelet = Kubelet(federation.physical[0], lender)
+    await kubelet.heartbeat()
+    yield kubelet
+    for pod in (await federation.virtual.list(PODS, namespace)).items:
+        await discard(federation.virtual, PODS, name_of(pod), namespace, grace_seconds=0)
+    for twin in await federation.twins(lender):
+        await discard(federation.physical[0], PODS, name_of(twin), lender.mount_namespace, grace_seconds=0)
 
 
 def running_status(*, pod_ip: str = "10.1.2.3") -> Json:

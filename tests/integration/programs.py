@@ -8,7 +8,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Generator
 from pathlib import Path
+
+import pytest
 
 QUOTED_LINES = 60
 
@@ -116,3 +119,21 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+LOG_MARK = pytest.StashKey[tuple[Program, int]]()
+
+
+def watch_over(request: pytest.FixtureRequest, program: Program) -> None:
+    """Start a program again when an earlier test has ended it, and note where its log stands."""
+    request.node.stash[LOG_MARK] = (program.ensure(), program.mark())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Quote what a watched program has said since, when the test fails; for a conftest to import."""
+    report = yield
+    if report.failed and LOG_MARK in item.stash:
+        manager, since = item.stash[LOG_MARK]
+        report.sections.append(("log of the manager", manager.tail(since)))
+    return report

@@ -3,18 +3,15 @@
 The kind is installed in the second physical cluster by this module; the first one never has it.
 """
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
-from kubeocean.api.crd import crds
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
-from kubeocean.clusters.install import install_crds
 from kubeocean.kube.client import Client
-from kubeocean.kube.meta import Json, annotations_of, finalizers_of, labels_of, name_of, resource_version_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, finalizers_of, labels_of, resource_version_of, uid_of
 from kubeocean.kube.resources import CUSTOMRESOURCEDEFINITIONS, NAMESPACES, NODES
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.credentials import event_about, hand_in, issue_kubeconfig
@@ -22,11 +19,11 @@ from tests.integration.federation import (
     Federation,
     Lender,
     condition,
-    connect,
     discard,
     eventually,
     find,
     for_a_module,
+    kinds_installed,
     steadily,
 )
 from tests.integration.lending import grant
@@ -41,17 +38,8 @@ CRD = "resourceleasingpolicies.cloud.tencent.com"
 @pytest.fixture(scope="module")
 def installed(sandbox: Sandbox) -> Iterator[None]:
     """The kind in the lender's cluster, for as long as this module runs."""
-    async def change(*, install: bool) -> None:
-        async with await connect(sandbox.physical[WITH_KIND]) as client:
-            if install:
-                await install_crds(client)
-            else:
-                for crd in crds():
-                    await discard(client, CUSTOMRESOURCEDEFINITIONS, name_of(crd))
-
-    asyncio.run(change(install=True))
-    yield
-    asyncio.run(change(install=False))
+    with kinds_installed(sandbox.physical[WITH_KIND]):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubeocean.kube.client import PatchType
-from kubeocean.kube.meta import Json, annotations_of, format_time, name_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, format_time, uid_of
 from kubeocean.kube.resources import NODES, PODS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog
@@ -16,12 +16,11 @@ from tests.integration.federation import (
     Lender,
     build_pod,
     condition,
-    discard,
     eventually,
     for_a_module,
     steadily,
 )
-from tests.integration.kubelet import Kubelet, running_status
+from tests.integration.kubelet import Kubelet, played, running_status
 from tests.integration.programs import Program
 
 COPIED = ("phase", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "containerStatuses")
@@ -35,13 +34,8 @@ def lender(sandbox: Sandbox, manager: Program) -> Iterator[Lender]:
 
 @pytest.fixture
 async def kubelet(federation: Federation, lender: Lender, namespace: str) -> AsyncIterator[Kubelet]:
-    kubelet = Kubelet(federation.physical[0], lender)
-    await kubelet.heartbeat()
-    yield kubelet
-    for pod in (await federation.virtual.list(PODS, namespace)).items:
-        await discard(federation.virtual, PODS, name_of(pod), namespace, grace_seconds=0)
-    for twin in await federation.twins(lender):
-        await discard(federation.physical[0], PODS, name_of(twin), lender.mount_namespace, grace_seconds=0)
+    async with played(federation, lender, namespace) as kubelet:
+        yield kubelet
 
 
 async def place(federation: Federation, lender: Lender, namespace: str, name: str = "web", **spec: Any) -> Json:

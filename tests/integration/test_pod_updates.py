@@ -29,7 +29,7 @@ from tests.integration.federation import (
     for_a_module,
     steadily,
 )
-from tests.integration.kubelet import Kubelet, running_status
+from tests.integration.kubelet import Kubelet, played, running_status
 from tests.integration.programs import Program
 
 LIMITRANGES = Resource("", "v1", "limitranges", "LimitRange", True)
@@ -45,13 +45,8 @@ def lender(sandbox: Sandbox, manager: Program) -> Iterator[Lender]:
 
 @pytest.fixture
 async def kubelet(federation: Federation, lender: Lender, namespace: str) -> AsyncIterator[Kubelet]:
-    kubelet = Kubelet(federation.physical[0], lender)
-    await kubelet.heartbeat()
-    yield kubelet
-    for pod in (await federation.virtual.list(PODS, namespace)).items:
-        await discard(federation.virtual, PODS, name_of(pod), namespace, grace_seconds=0)
-    for twin in await federation.twins(lender):
-        await discard(federation.physical[0], PODS, name_of(twin), lender.mount_namespace, grace_seconds=0)
+    async with played(federation, lender, namespace) as kubelet:
+        yield kubelet
 
 
 async def start(federation: Federation, lender: Lender, kubelet: Kubelet, namespace: str, name: str, **spec: Any) -> Json:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from kubeocean.api.crd import crds
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
-from kubeocean.clusters.install import install_crds
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, resource_version_of, uid_of
-from kubeocean.kube.resources import CUSTOMRESOURCEDEFINITIONS, NAMESPACES, NODES, PODS
+from kubeocean.kube.resources import NAMESPACES, NODES, PODS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, summary
 from tests.integration.credentials import hand_in, is_failed, issue_kubeconfig
@@ -31,6 +29,7 @@ from tests.integration.federation import (
     discard,
     eventually,
     is_running,
+    kinds_installed,
     make_namespace,
     opened,
     steadily,
@@ -120,17 +119,8 @@ async def lend(federation: Federation, pool: Pool, sandbox: Sandbox) -> Lender:
 @pytest.fixture(scope="module")
 def installed(sandbox: Sandbox) -> Iterator[None]:
     """The kind of policies in the lender's cluster, for as long as this module runs."""
-    async def change(*, install: bool) -> None:
-        async with await connect(sandbox.physical[LENDER]) as client:
-            if install:
-                await install_crds(client)
-            else:
-                for crd in crds():
-                    await discard(client, CUSTOMRESOURCEDEFINITIONS, name_of(crd))
-
-    asyncio.run(change(install=True))
-    yield
-    asyncio.run(change(install=False))
+    with kinds_installed(sandbox.physical[LENDER]):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from kubeocean.domain.podrefs import Reference
 from kubeocean.domain.provisioning import WAITS_FOR_CONSUMER, class_of
 from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound, ServerError, TooManyRequests
+from kubeocean.kube.errors import Forbidden, NotFound
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, key_of, namespace_of, uid_of
 from kubeocean.kube.store import Entry
@@ -37,7 +37,7 @@ from kubeocean.syncer.topdown.claimsleaving import ClaimsLeaving
 from kubeocean.syncer.topdown.claimsteps import ClaimSteps, NameTaken, Outcome
 from kubeocean.syncer.topdown.dependencies import Blocked, pods_in_need, waiting_pods
 from kubeocean.syncer.topdown.objects import ObjectSource
-from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
+from kubeocean.syncer.topdown.refusals import REFUSED, Refusals, may_pass
 from kubeocean.syncer.topdown.volumesecrets import VolumeSecrets
 
 KIND = "PersistentVolumeClaim"
@@ -231,12 +231,9 @@ class ClaimSource:
             outcome = await self._steps.take(facts, decide_claim(facts))
         except NameTaken as taken:
             outcome = Outcome(Blocked(taken.reason, str(taken)), TAKEN_AGAIN)
-        except (Forbidden, Invalid, BadRequest, NotFound) as error:
-            self._tell(facts, Blocked("PhysicalClaimRefused", f"{KIND} {key}: {error}"))
-            return Result(self._refusals.add(key))
-        except (ServerError, TooManyRequests) as error:
+        except (*REFUSED, NotFound) as error:
             again = self._refusals.add(key)
-            if self._refusals.times(key) >= TOLD_AFTER:
+            if not may_pass(error, self._refusals.times(key)):
                 self._tell(facts, Blocked("PhysicalClaimRefused", f"{KIND} {key}: {error}"))
             return Result(again)
         self._refusals.forget(key)

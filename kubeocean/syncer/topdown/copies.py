@@ -25,6 +25,9 @@ from kubeocean.syncer.pairing import Pairing
 
 K = TypeVar("K", bound=Hashable)
 BY_ORIGIN = "origin"
+REFUSED_RETRY = 30.0  # seconds between attempts at what the physical cluster refuses
+NOT_READ_YET = 0.2  # seconds between looks at a cache that is being filled
+POLL = 0.5  # seconds between looks while all is taken back
 
 log = structlog.get_logger(__name__)
 

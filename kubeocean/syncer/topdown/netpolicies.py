@@ -26,23 +26,19 @@ from kubeocean.domain.mirrors import decide_copy, origin_uid_of
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import Labels, map_policy, needs_namespaces, policy_content, selects
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid, ServerError, TooManyRequests
+from kubeocean.kube.errors import ApiError, Forbidden
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, namespace_of
 from kubeocean.kube.resources import NETWORKPOLICIES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
-from kubeocean.syncer.topdown.copies import Copies, NameTaken, remove_all
+from kubeocean.syncer.topdown.copies import NOT_READ_YET, POLL, REFUSED_RETRY, Copies, NameTaken, remove_all
 from kubeocean.syncer.topdown.dependencies import Blocked, may_run
-from kubeocean.syncer.topdown.refusals import may_pass
+from kubeocean.syncer.topdown.refusals import REFUSED, may_pass
 
 NOT_ENFORCED = "NetworkPolicyNotEnforced"
 KEPT = 60.0  # seconds that copies outlast the last Pod of their namespace
-REFUSED_RETRY = 30.0  # seconds between attempts at what the physical cluster refuses
 GUARDS_STILL = 10.0  # seconds between looks at twins that a copy nobody else needs still guards
-NOT_READ_YET = 0.2  # seconds between looks at a cache that is being filled
-POLL = 0.5  # seconds between looks while all is taken back
-_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest, ServerError, TooManyRequests)  # what waiting may not mend
 
 log = structlog.get_logger(__name__)
 
@@ -176,8 +172,8 @@ class NetworkPolicyMirror:
             if policy is None:
                 return await self._take_away(key, gone=entry is None)
             return await self._carry(key, policy, used_for)
-        except _REFUSED as refused:
-            if may_pass(refused, self.controller.queue.failures(key)):
+        except (NameTaken, *REFUSED) as refused:
+            if may_pass(refused, self.controller.queue.failures(key) + 1):
                 raise
             if policy:
                 self._refuse(key, policy, refused)

@@ -25,7 +25,7 @@ from kubeocean.domain.depmap import CopyHead, copy_key, digest_in, digest_of, sa
 from kubeocean.domain.marks import build_mark_patch, marked_selector
 from kubeocean.domain.naming import physical_name
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound, ServerError, TooManyRequests
+from kubeocean.kube.errors import Forbidden, NotFound
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, resource_version_of, revision
 from kubeocean.kube.resources import Resource
@@ -34,7 +34,7 @@ from kubeocean.syncer.topdown.dependencies import Blocked, pods_in_need
 from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.missing import MissingWatch
 from kubeocean.syncer.topdown.objectcopier import Copier, NameTaken
-from kubeocean.syncer.topdown.refusals import TOLD_AFTER, Refusals
+from kubeocean.syncer.topdown.refusals import REFUSED, Refusals, may_pass
 
 GRACE = 60.0  # seconds a copy stays when nobody needs it
 NEARLY = 0.01  # seconds: the queue brings a key back a little early
@@ -159,15 +159,12 @@ class ObjectKeeper:
         except NameTaken as taken:
             self._tell(key, live, Blocked("DependencyConflict", str(taken)))
             return Result(TAKEN_AGAIN)
-        except (Forbidden, Invalid, BadRequest, NotFound) as error:
-            self._tell(key, live, Blocked("DependencyRefused", f"{self._resource.kind} {key} cannot be copied: {error}"))
+        except (*REFUSED, NotFound) as error:
+            again = self._refusals.add(key)
+            if not may_pass(error, self._refusals.times(key)):
+                self._tell(key, live, Blocked("DependencyRefused", f"{self._resource.kind} {key} cannot be copied: {error}"))
             if isinstance(error, Forbidden | NotFound):
                 await self._mount.mend()
-            return Result(self._refusals.add(key))
-        except (ServerError, TooManyRequests) as error:
-            again = self._refusals.add(key)
-            if self._refusals.times(key) >= TOLD_AFTER:
-                self._tell(key, live, Blocked("DependencyRefused", f"{self._resource.kind} {key} cannot be copied: {error}"))
             return Result(again)
         if stored is not None:
             self.carried[key] = (digest_of(live), digest_of(stored))

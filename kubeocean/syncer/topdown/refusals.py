@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 
 from kubeocean.kube.backoff import Backoff
-from kubeocean.kube.errors import ServerError, TooManyRequests
+from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, ServerError, TooManyRequests
 from kubeocean.kube.meta import ObjectKey
 
 BACKOFF = Backoff(base=1.0, cap=30.0)
@@ -20,9 +20,12 @@ ATTEMPTS = 20.0  # per second, of all refused Pods of one binding together
 TOLD_AFTER = 3  # refusals in a row of a kind that mostly passes by itself (5xx, 429), before anybody is told
 
 
-def may_pass(error: Exception, failures: int) -> bool:
-    """Tell whether an error that followed `failures` others in a row is nothing to bother anybody with yet."""
-    return isinstance(error, ServerError | TooManyRequests) and failures < TOLD_AFTER - 1
+REFUSED = (Forbidden, Invalid, BadRequest, ServerError, TooManyRequests)  # what waiting may not mend
+
+
+def may_pass(error: Exception, times: int) -> bool:
+    """Tell whether an error, the last of `times` in a row, is nothing to bother anybody with yet."""
+    return isinstance(error, ServerError | TooManyRequests) and times < TOLD_AFTER
 
 
 class Refusals:

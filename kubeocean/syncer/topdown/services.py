@@ -39,23 +39,19 @@ from kubeocean.domain.servicemap import (
     trim_slice,
 )
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, BadRequest, Forbidden, Invalid, ServerError, TooManyRequests
+from kubeocean.kube.errors import ApiError
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, key_of, name_of
 from kubeocean.kube.resources import ENDPOINTSLICES, SERVICES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
-from kubeocean.syncer.topdown.copies import Copies, NameTaken, remove_all
+from kubeocean.syncer.topdown.copies import NOT_READ_YET, POLL, REFUSED_RETRY, Copies, NameTaken, remove_all
 from kubeocean.syncer.topdown.dependencies import Blocked
-from kubeocean.syncer.topdown.refusals import may_pass
+from kubeocean.syncer.topdown.refusals import REFUSED, may_pass
 
 PATIENCE = 10.0  # seconds that a Pod waits for Services on their way
-REFUSED_RETRY = 30.0  # seconds between attempts at what the physical cluster refuses
-NOT_READ_YET = 0.2  # seconds between looks at a cache that is being filled
-POLL = 0.5  # seconds between looks while all is taken back
 _BY_SERVICE = "service"
-_REFUSED = (NameTaken, Forbidden, Invalid, BadRequest, ServerError, TooManyRequests)  # what waiting may not mend
 
 log = structlog.get_logger(__name__)
 
@@ -219,8 +215,8 @@ class ServiceMirror:
                 return Result(NOT_READ_YET)
             await self._bring_service(key, original)
             await self._bring_slices(key, original)
-        except _REFUSED as refused:
-            if may_pass(refused, self.controller.queue.failures(key)):
+        except (NameTaken, *REFUSED) as refused:
+            if may_pass(refused, self.controller.queue.failures(key) + 1):
                 raise
             self._say(key, original, refused)
             return Result(REFUSED_RETRY)
