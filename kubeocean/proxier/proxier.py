@@ -94,6 +94,7 @@ class Proxier:
         self._certificate = self._make_certificate()
         self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
+        self._met_at_start: frozenset[str] | None = None  # bindings; None before any node is served
         self._uid = ""
 
     def _make_certificate(self) -> ShownCertificate:
@@ -106,13 +107,23 @@ class Proxier:
 
     def trouble(self) -> str | None:
         """Return what keeps this process from serving, None when nothing does."""
-        return self._own_trouble() or next(iter(self._listeners.troubles.values()), None)
+        return self._own_trouble() or self._starting() or next(iter(self._listeners.troubles.values()), None)
 
     def _own_trouble(self) -> str:
         if self._certificate.trouble:
             return f"certificate: {self._certificate.trouble}"
         synced = all(each.has_synced for each in (self._bindings, self._nodes, self._ca, self._pods.informer))
         return "" if synced else "reading the virtual cluster"
+
+    def _starting(self) -> str:
+        """Return what a replica that has just started still has to try, or whoever it takes over from leaves users with 503.
+
+        A binding that comes later does not count: it must not take the others' replicas out of service.
+        """
+        if self._met_at_start is None:
+            return "opening the ports of the virtual nodes"
+        untried = [name for name in self._met_at_start if name in self._served and self._served[name][0].trouble == CONNECTING]
+        return f"{CONNECTING} of {', '.join(sorted(untried))}" if untried else ""
 
     def report(self) -> ProxierReport:
         """Return how the process and each of its bindings fares."""
@@ -193,6 +204,8 @@ class Proxier:
                 self._certificate.trust(ca)
             self._follow_bindings(tasks)
             await self._listeners.serve(dict(self._ports()), self._certificate.context)
+            if self._met_at_start is None:
+                self._met_at_start = frozenset(self._served)
             with suppress(TimeoutError):
                 async with asyncio.timeout(PORT_AGAIN if self._listeners.troubles else None):
                     await self._changed.wait()

@@ -4,6 +4,7 @@ A CRD plays metrics.k8s.io in the physical cluster, so that its real API server 
 is a user with the rights that `kubeocean rbac` prints.
 """
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -71,6 +72,7 @@ class Borrowed:
     federation: Federation
     lender: Lender
     vpod: Json
+    measured: int = 0  # seconds; when a measurement was last made
 
     async def page(self, path: str) -> Page:
         return await read_page(self.federation.sandbox.virtual, self.federation.virtual, self.lender.vnode(), path)
@@ -81,8 +83,12 @@ class Borrowed:
         return read_resource_metrics(page.text)
 
     async def measure(self, name: str, *, cpu: str, memory: str, container: str = "main") -> float:
-        """Write PodMetrics for a Pod of the mountNamespace, as of now; returns when that was."""
-        now = datetime.now(UTC)
+        """Write PodMetrics for a Pod of the mountNamespace, as of now; returns when that was.
+
+        Times of Kubernetes' API are whole seconds, and two measurements never have the same.
+        """
+        self.measured = max(int(time.time()), self.measured + 1)
+        now = datetime.fromtimestamp(self.measured, UTC)
         obj = {
             "apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics",
             "metadata": {"name": name, "namespace": self.lender.mount_namespace},
