@@ -89,20 +89,22 @@ def _laps(variant: Variant) -> Table:
     table = Table("seconds", "create → all Running", "ratio", "delete → all gone", "ratio", title="The burst")
     direct, floor, lap = baseline.direct, baseline.floor, variant.federated.lap
     table.add_row("direct", f"{direct.create:.2f}", "", f"{direct.delete:.2f}", "")
+    ceiling = baseline.ceiling
     table.add_row(
         f"floor {_rounds(floor)}", f"{floor.best.create:.2f}", f"{ratios.floor_create:.2f}× direct",
         f"{floor.best.delete:.2f}", f"{ratios.floor_delete:.2f}× direct",
     )
     table.add_row(
+        f"the rig's own ceiling {_rounds(ceiling)}", f"{ceiling.best.create:.2f}", f"{ratios.ceiling_create:.2f}× floor",
+        f"{ceiling.best.delete:.2f}", f"{ratios.ceiling_delete:.2f}× floor",
+    )
+    table.add_row(
         "federated", f"{lap.create:.2f}", f"[bold]{ratios.create:.2f}× floor[/]",
         f"{lap.delete:.2f}", f"[bold]{ratios.delete:.2f}× floor[/]",
     )
-    if baseline.floor_with_token:
-        best = baseline.floor_with_token.best
-        table.add_row(
-            "  beside the floor with a token's own writes", f"{best.create:.2f}", f"{ratios.create_with_token:.2f}× that",
-            f"{best.delete:.2f}", f"{ratios.delete_with_token:.2f}× that",
-        )
+    table.add_row(
+        "", "", f"{ratios.create_beside_ceiling:.2f}× ceiling", "", f"{ratios.delete_beside_ceiling:.2f}× ceiling",
+    )
     return table
 
 
@@ -147,6 +149,7 @@ def _cpu(variant: Variant, pods: int) -> Table:
     federated, baseline = variant.federated, variant.baseline
     columns: list[tuple[str, Phase | None]] = [
         ("direct", baseline.direct_phase), ("floor, 3 rounds", baseline.floor_phase),
+        ("ceiling, 3 rounds", baseline.ceiling_phase),
         ("create", federated.create_phase), ("delete", federated.delete_phase),
         ("quiet", federated.quiet.phase if federated.quiet else None),
     ]

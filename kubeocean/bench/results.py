@@ -35,13 +35,14 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What federating is compared with. `floor_with_token` adds the writes that only a token makes necessary."""
+    """What federating is compared with; `ceiling` is the least that the rig itself would take (`bench.ceiling`)."""
 
     direct: Lap
     direct_phase: Phase
     floor: Floor
     floor_phase: Phase
-    floor_with_token: Floor | None
+    ceiling: Floor
+    ceiling_phase: Phase
 
 
 @dataclass(frozen=True, slots=True)

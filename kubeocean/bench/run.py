@@ -11,6 +11,7 @@ import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubeocean.bench.ceiling import measure_ceiling
 from kubeocean.bench.direct import measure_direct
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.federated import measure_federated
@@ -61,11 +62,9 @@ async def _baseline(rig: Rig, pods: int, *, token: bool) -> Baseline:
     direct, direct_phase = await measure_direct(rig, pods, token=token)
     rig.progress.say(f"floor, {_with(token)}")
     floor, floor_phase = await measure_floor(rig, pods, token=token)
-    with_token = None
-    if token:
-        rig.progress.say("floor, with the writes that a token needs")
-        with_token, _ = await measure_floor(rig, pods, token=True, with_token=True)
-    return Baseline(direct, direct_phase, floor, floor_phase, with_token)
+    rig.progress.say(f"the rig's ceiling, {_with(token)}")
+    ceiling, ceiling_phase = await measure_ceiling(rig, pods, token=token)
+    return Baseline(direct, direct_phase, floor, floor_phase, ceiling, ceiling_phase)
 
 
 def _check_room(pods: int, rig: Rig) -> None:

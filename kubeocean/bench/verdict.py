@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kubeocean.bench.audit import own_writes
 from kubeocean.bench.percentiles import Spread
-from kubeocean.bench.results import Federated, Lap, Report, Variant
+from kubeocean.bench.results import Federated, Report, Variant
 
 CREATE_NOW, CREATE_FINAL = 1.5, 1.25  # × floor
 DELETE_NOW, DELETE_FINAL = 1.5, 1.25
@@ -55,19 +55,22 @@ class Ratios:
     floor_create: float
     floor_delete: float
     cpu: float
-    create_with_token: float | None
-    delete_with_token: float | None
+    ceiling_create: float
+    ceiling_delete: float
+    create_beside_ceiling: float
+    delete_beside_ceiling: float
 
 
 def compare(variant: Variant) -> Ratios:
-    """Return federated / floor, floor / direct, and federated / (floor with a token's writes) where that was measured."""
-    floor_cpu = sum(variant.baseline.floor_phase.cpu.values()) / len(variant.baseline.floor.rounds)
-    lap, floor, direct = variant.federated.lap, variant.baseline.floor.best, variant.baseline.direct
-    token: Lap | None = variant.baseline.floor_with_token.best if variant.baseline.floor_with_token else None
+    """Return federated / floor, floor / direct, CPU, ceiling / floor and federated / ceiling."""
+    baseline, lap = variant.baseline, variant.federated.lap
+    floor, direct, ceiling = baseline.floor.best, baseline.direct, baseline.ceiling.best
+    floor_cpu = sum(baseline.floor_phase.cpu.values()) / len(baseline.floor.rounds)
     return Ratios(
         lap.create / floor.create, lap.delete / floor.delete, floor.create / direct.create, floor.delete / direct.delete,
         lap_cpu(variant.federated) / floor_cpu if floor_cpu else 0.0,
-        lap.create / token.create if token else None, lap.delete / token.delete if token else None,
+        ceiling.create / floor.create, ceiling.delete / floor.delete,
+        lap.create / ceiling.create, lap.delete / ceiling.delete,
     )
 
 

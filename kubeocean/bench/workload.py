@@ -43,6 +43,21 @@ def build_unscheduled(name: str, namespace: str, *, token: bool) -> Json:
     return pod
 
 
+def build_everywhere(name: str, namespace: str, *, token: bool) -> Json:
+    """Return the ceiling's virtual Pod, for the scheduler and for Nodes that nobody keeps alive."""
+    pod = build_pod(name, namespace, token=token)
+    pod["spec"]["tolerations"] = [{"operator": "Exists"}]
+    return pod
+
+
+def build_roomy_node(name: str) -> Json:
+    """Return a Node that takes as many Pods as a scheduler likes."""
+    room = {"cpu": "1000", "memory": "1000Gi", "pods": "10000"}
+    return {
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"capacity": room, "allocatable": room},
+    }
+
+
 def build_bound(name: str, namespace: str, node: str, *, token_secret: str = "") -> Json:
     """Return the floor's physical Pod: bound already, no ServiceAccount, about as many words on it as on a twin."""
     pod = build_pod(name, namespace, token=False)

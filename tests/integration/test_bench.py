@@ -28,6 +28,7 @@ async def test_a_small_burst_gives_every_figure_and_leaves_nothing_behind(assets
         assert_complete(variant)
         assert_writes_within_budget(variant)
     assert_the_floor_is_ours_alone(report)
+    assert_the_ceiling_has_the_rigs_part(report)
     assert names_in(tmp_path) == ["profile"]
 
 
@@ -39,7 +40,7 @@ def assert_complete(variant: Variant) -> None:
     ratios, federated = compare(variant), variant.federated
     assert min(ratios.create, ratios.delete, ratios.floor_create, ratios.floor_delete) > 0
     assert len(variant.baseline.floor.rounds) == 3
-    assert (variant.baseline.floor_with_token is not None) == variant.token
+    assert len(variant.baseline.ceiling.rounds) == 3
     assert_every_station(federated)
     assert federated.quiet is not None
     observed = federated.quiet.observed
@@ -83,3 +84,24 @@ def assert_the_floor_is_ours_alone(report: Report) -> None:
             ("physical", "create", "pods", 1, 0), ("physical", "patch", "pods/status", 1, 0),
             ("physical", "delete", "pods", 2, 0),
         }
+
+
+def assert_the_ceiling_has_the_rigs_part(report: Report) -> None:
+    """The writes of a federated lap, with the bench in Kubeocean's place."""
+    for variant in report.variants:
+        made = {
+            (each.program, each.side, each.verb, each.resource): each.count // 3 // PODS
+            for each in variant.baseline.ceiling_phase.writes
+        }
+        expected = {
+            ("kube-scheduler", "virtual", "create", "pods/binding"): 1, ("kube-scheduler", "virtual", "create", "events"): 1,
+            ("kubeocean-bench", "virtual", "create", "pods"): 1, ("kubeocean-bench", "virtual", "patch", "pods/status"): 1,
+            ("kubeocean-bench", "virtual", "delete", "pods"): 2, ("kubeocean-bench", "physical", "create", "pods"): 1,
+            ("kubeocean-bench", "physical", "delete", "pods"): 1, ("kwok", "physical", "patch", "pods/status"): 1,
+        }
+        with_token = {
+            ("kubeocean-bench", "virtual", "create", "serviceaccounts/token"): 1,
+            ("kubeocean-bench", "physical", "create", "secrets"): 1, ("kubeocean-bench", "physical", "delete", "secrets"): 1,
+        }
+        assert {key: made.get(key) for key in expected} == expected
+        assert {key: made.get(key, 0) for key in with_token} == {key: int(variant.token) for key in with_token}

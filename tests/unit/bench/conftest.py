@@ -40,8 +40,9 @@ PIPELINE = Pipeline(LATENCY, LATENCY, LATENCY, LATENCY)
 
 @pytest.fixture
 def variant() -> Variant:
-    """Direct 2 and 1 s, floor 4 and 2 s, federated 5 and 3 s."""
-    baseline = Baseline(Lap(2.0, 1.0), DELETE, Floor(Lap(4.0, 2.0), [Lap(4.0, 2.5), Lap(4.5, 2.0)]), CREATE, None)
+    """Direct 2 and 1 s, floor 4 and 2 s, ceiling 5 and 2.5 s, federated 5 and 3 s."""
+    floor = Floor(Lap(4.0, 2.0), [Lap(4.0, 2.5), Lap(4.5, 2.0)])
+    baseline = Baseline(Lap(2.0, 1.0), DELETE, floor, CREATE, Floor(Lap(5.0, 2.5), [Lap(5.0, 2.5)]), CREATE)
     memory = Memory(60 * 2**20, 80 * 2**20, 70 * 2**20)
     quiet = Quiet(PIPELINE, Observed(LATENCY, LATENCY), CREATE)
     federated = Federated(Lap(5.0, 3.0), PIPELINE, CREATE, DELETE, memory, 0.004, quiet)
@@ -51,7 +52,6 @@ def variant() -> Variant:
 @pytest.fixture
 def report(variant: Variant) -> Report:
     """One run with token and without."""
-    floor = Floor(Lap(5.0, 2.5), [Lap(5.0, 2.5)])
-    with_token = replace(variant, token=True, baseline=replace(variant.baseline, floor_with_token=floor))
+    with_token = replace(variant, token=True)
     setting = Setting(PODS, 10, 2, "inprocess", True, 2, 0.1, "3.11.7", False)
     return Report(setting, [variant, with_token], [Hotspot("orjson.loads", 10, 0.2, 0.3)])

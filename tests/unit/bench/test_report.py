@@ -24,7 +24,9 @@ def test_the_conditions_stand_with_the_figures(report: Report) -> None:
 
 def test_ratios_writes_latencies_and_verdict_are_shown(report: Report) -> None:
     text = printed(report)
-    for expected in ("1.25× floor", "2.00× direct", "patch pods/status", "twin Running → mirrored", "4.00 ms of CPU"):
+    for expected in (
+        "1.25× floor", "2.00× direct", "1.20× ceiling", "patch pods/status", "twin Running → mirrored", "4.00 ms of CPU",
+    ):
         assert expected in text
     assert "on its way" in text
 
