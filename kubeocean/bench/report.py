@@ -9,7 +9,7 @@ from rich.table import Table
 
 from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.percentiles import Spread
-from kubeocean.bench.results import Federated, Floor, Phase, Report, Setting, Variant
+from kubeocean.bench.results import Federated, Lap, Phase, Report, Setting, Variant
 from kubeocean.bench.scale import Scale
 from kubeocean.bench.verdict import Check, checks, compare, doubts, lap_cpu
 
@@ -91,15 +91,15 @@ def _laps(variant: Variant) -> Table:
     table.add_row("direct", f"{direct.create:.2f}", "", f"{direct.delete:.2f}", "")
     ceiling = baseline.ceiling
     table.add_row(
-        f"floor {_rounds(floor)}", f"{floor.best.create:.2f}", f"{ratios.floor_create:.2f}× direct",
+        f"floor {_rounds(floor.rounds)}", f"{floor.best.create:.2f}", f"{ratios.floor_create:.2f}× direct",
         f"{floor.best.delete:.2f}", f"{ratios.floor_delete:.2f}× direct",
     )
     table.add_row(
-        f"the rig's own ceiling {_rounds(ceiling)}", f"{ceiling.best.create:.2f}", f"{ratios.ceiling_create:.2f}× floor",
+        f"the rig's own ceiling {_rounds(ceiling.rounds)}", f"{ceiling.best.create:.2f}", f"{ratios.ceiling_create:.2f}× floor",
         f"{ceiling.best.delete:.2f}", f"{ratios.ceiling_delete:.2f}× floor",
     )
     table.add_row(
-        "federated", f"{lap.create:.2f}", f"[bold]{ratios.create:.2f}× floor[/]",
+        f"federated {_rounds(variant.federated.rounds)}", f"{lap.create:.2f}", f"[bold]{ratios.create:.2f}× floor[/]",
         f"{lap.delete:.2f}", f"[bold]{ratios.delete:.2f}× floor[/]",
     )
     table.add_row(
@@ -108,8 +108,8 @@ def _laps(variant: Variant) -> Table:
     return table
 
 
-def _rounds(floor: Floor) -> str:
-    return f"(best of {', '.join(f'{each.create:.2f}' for each in floor.rounds)})"
+def _rounds(rounds: Iterable[Lap]) -> str:
+    return f"(best of {', '.join(f'{each.create:.2f}' for each in rounds)})"
 
 
 def _pipelines(federated: Federated) -> Table:

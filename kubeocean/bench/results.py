@@ -73,9 +73,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Federated:
-    """The same burst through Kubeocean; `manager_cpu_per_pod` is for a whole life."""
+    """The same burst through Kubeocean, best of `rounds`; `manager_cpu_per_pod` is for a whole life."""
 
     lap: Lap
+    rounds: list[Lap]
     pipeline: Pipeline
     create_phase: Phase
     delete_phase: Phase

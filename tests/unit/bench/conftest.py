@@ -45,7 +45,7 @@ def variant() -> Variant:
     baseline = Baseline(Lap(2.0, 1.0), DELETE, floor, CREATE, Floor(Lap(5.0, 2.5), [Lap(5.0, 2.5)]), CREATE)
     memory = Memory(60 * 2**20, 80 * 2**20, 70 * 2**20)
     quiet = Quiet(PIPELINE, Observed(LATENCY, LATENCY), CREATE)
-    federated = Federated(Lap(5.0, 3.0), PIPELINE, CREATE, DELETE, memory, 0.004, quiet)
+    federated = Federated(Lap(5.0, 3.0), [Lap(5.0, 3.0)], PIPELINE, CREATE, DELETE, memory, 0.004, quiet)
     return deepcopy(Variant(False, baseline, federated))  # a test may change its own
 
 
