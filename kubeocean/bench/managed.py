@@ -41,14 +41,17 @@ class Manager:
 
     async def stop(self) -> None:
         """Ask it to stop, and make it if it does not."""
-        if self._process.returncode is None:
-            self._process.terminate()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_STOPS_WITHIN):
-                await self._process.wait()
-        if self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        await _stop(self._process)
+
+    @asynccontextmanager
+    async def replaced(self, *flags: str) -> AsyncIterator[None]:
+        """Start another beside it, which is the one from now on; the old one is stopped when the block ends."""
+        old = self._process
+        try:
+            await self.start(*flags)
+            yield
+        finally:
+            await _stop(old)
 
     @property
     def pid(self) -> int:
@@ -80,6 +83,17 @@ class Manager:
                 return profile.exists()
 
             await until_true(written, within=30, what=f"the manager wrote its profile to {profile}")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOPS_WITHIN):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 @asynccontextmanager

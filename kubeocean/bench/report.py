@@ -32,22 +32,24 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_scale(scale: Scale, console: Console) -> None:
     """Print what many Pods that stay cost."""
-    restart, pair = scale.restart, scale.bytes_per_pair
+    pair, floor = scale.bytes_per_pair, scale.floor.best
     console.print(
         f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token, {scale.nodes} nodes in {scale.clusters} "
         f"clusters[/]; launcher inprocess, directScheduling true; load before {scale.load_before:.1f}"
     )
     table = Table("what", "measured", title="Many Pods that stay")
-    table.add_row("burst until all run", f"{scale.burst_seconds:.1f} s")
+    table.add_row("floor, create and delete", f"{floor.create:.1f} s, {floor.delete:.1f} s")
+    table.add_row("burst until all run", f"{scale.burst_seconds:.1f} s, {scale.burst_seconds / floor.create:.2f}× floor")
     table.add_row(f"our writes in {scale.rest_seconds:g} s at rest, beside Leases", _list_writes(scale.writes_at_rest))
     if scale.cpu_at_rest is not None and scale.rest_seconds:
         table.add_row("CPU at rest", f"{100 * scale.cpu_at_rest / scale.rest_seconds:.1f} % of a core")
-    table.add_row("restart: from start until it leads", f"{restart.leading:.1f} s")
-    table.add_row("restart: from leadership to steady", f"{restart.steady:.1f} s")
-    if restart.cpu_seconds is not None:
-        table.add_row("restart: CPU until steady", f"{restart.cpu_seconds:.1f} s")
-    table.add_row("restart: our writes beside Leases", _list_writes(restart.writes))
-    table.add_row("restart: deletions among them", str(restart.deletes))
+    for how, restart in (("restart", scale.restart), ("rolling restart", scale.rolling)):
+        table.add_row(f"{how}: from the stop of the old one until it leads", f"{restart.leading:.1f} s")
+        table.add_row(f"{how}: from leadership to steady", f"{restart.steady:.1f} s")
+        if restart.cpu_seconds is not None:
+            table.add_row(f"{how}: CPU until steady", f"{restart.cpu_seconds:.1f} s")
+        table.add_row(f"{how}: our writes beside Leases", _list_writes(restart.writes))
+        table.add_row(f"{how}: deletions among them", str(restart.deletes))
     for when, used in (
         ("before the first Pod", scale.memory_empty), ("after the burst", scale.memory_after_burst),
         ("after the restart", scale.memory_after_restart),
@@ -56,7 +58,7 @@ def print_scale(scale: Scale, console: Console) -> None:
             table.add_row(f"manager's memory {when}", f"{used / 2**20:.0f} MiB")
     if pair is not None:
         table.add_row("memory per Pod pair, after the restart", f"{pair / 2**10:.1f} KiB")
-    table.add_row("deleting them all", f"{scale.delete_seconds:.1f} s")
+    table.add_row("deleting them all", f"{scale.delete_seconds:.1f} s, {scale.delete_seconds / floor.delete:.2f}× floor")
     console.print(table)
 
 

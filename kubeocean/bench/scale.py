@@ -1,30 +1,24 @@
-"""Many Pods that stay: what a burst of them takes, what they cost at rest, and what a new process makes of them.
+"""Many Pods that stay: what a burst of them takes, what they cost at rest, and a new process (`bench.restart`).
 
-The manager is restarted over a federation in which nothing is left to do: whatever it writes beside Leases is needless, and any
-deletion is a fault. *Steady* is when it has looked at every Pod at least once since it leads and wants no other look; its own
-metrics tell.
+The floor (`bench.floor`) of as many Pods stands beside the burst.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-
-import aiohttp
-import orjson
 
 from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.burst import create_all, delete_all
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.federation import federate
+from kubeocean.bench.floor import measure_floor
 from kubeocean.bench.managed import Manager
-from kubeocean.bench.poll import until_true
 from kubeocean.bench.procfs import cpu_seconds, memory
-from kubeocean.bench.results import Phase
+from kubeocean.bench.restart import Restart, restart_cold, restart_rolling
+from kubeocean.bench.results import Floor, Phase
 from kubeocean.bench.rig import Rig, RigSpec, open_rig
 from kubeocean.bench.run import PODS_PER_NODE
 from kubeocean.bench.workload import build_pod, pod_names
@@ -32,7 +26,6 @@ from kubeocean.kube.meta import Json
 from kubeocean.sandbox.progress import Progress
 
 _NAMESPACES = 5  # tenants among whom the Pods are dealt out
-_STEADY_WITHIN = 120.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +39,6 @@ class ScaleSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
-    """Seconds from the start of the new process until it leads, and from then until it is steady; our writes but Leases."""
-
-    leading: float
-    steady: float
-    cpu_seconds: float | None
-    writes: list[WriteCount]
-
-    @property
-    def deletes(self) -> int:
-        """Return how much of it was deletion."""
-        return sum(each.count for each in self.writes if each.verb.startswith("delete"))
-
-
-@dataclass(frozen=True, slots=True)
 class Scale:
     """The figures. Memory in bytes, of the manager; None where the system does not tell."""
 
@@ -69,11 +47,13 @@ class Scale:
     clusters: int
     token: bool
     load_before: float
+    floor: Floor
     burst_seconds: float
     rest_seconds: float
     writes_at_rest: list[WriteCount]
     cpu_at_rest: float | None
     restart: Restart
+    rolling: Restart
     memory_empty: int | None
     memory_after_burst: int | None
     memory_after_restart: int | None
@@ -93,6 +73,8 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
     async with open_rig(spec.rig, progress) as rig:
         if spec.pods > rig.nodes * PODS_PER_NODE:
             raise BenchError(f"{rig.nodes} nodes take {rig.nodes * PODS_PER_NODE} Pods: ask for more --nodes")
+        progress.say(f"floor, {spec.pods} Pods")
+        floor, _ = await measure_floor(rig, spec.pods, token=spec.token)
         progress.say("starting the manager, binding all clusters")
         async with federate(rig, direct_scheduling=True, profile=None) as manager, AsyncExitStack() as stack:
             tenants = [
@@ -108,13 +90,15 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             progress.say(f"{spec.rest_seconds:g} seconds at rest")
             at_rest, cpu_at_rest = await _rest(rig, manager, spec.rest_seconds)
             progress.say("restarting the manager")
-            restart = await _restart(rig, manager, spec.pods)
+            restart = await restart_cold(rig, manager, spec.pods)
             restarted = _resident(manager)
+            progress.say("a second manager takes over")
+            rolling = await restart_rolling(rig, manager, spec.pods)
             progress.say("deleting the Pods")
             deleting = max(await asyncio.gather(*(delete_all(rig.virtual, pods) for pods in created)))
     return Scale(
-        spec.pods, rig.nodes, len(rig.physical), spec.token, load, burst, spec.rest_seconds, _writes(at_rest), cpu_at_rest,
-        restart, empty, full, restarted, deleting,
+        spec.pods, rig.nodes, len(rig.physical), spec.token, load, floor, burst, spec.rest_seconds, _writes(at_rest),
+        cpu_at_rest, restart, rolling, empty, full, restarted, deleting,
     )
 
 
@@ -137,54 +121,6 @@ async def _rest(rig: Rig, manager: Manager, seconds: float) -> tuple[Phase, floa
     return rig.meter.stop().phase, used_then - used if used is not None and used_then is not None else None
 
 
-async def _restart(rig: Rig, manager: Manager, pods: int) -> Restart:
-    rig.meter.start()
-    await manager.stop()
-    began, said = datetime.now(UTC), manager.log.stat().st_size
-    address = f"127.0.0.1:{_free_port()}"
-    await manager.start("--metrics-bind-address", address)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-
-        async def steady() -> bool:
-            manager.check()
-            return await _is_steady(session, address, pods)
-
-        await until_true(steady, within=_STEADY_WITHIN, what="the new manager is steady", every=0.05)
-    ended, used = datetime.now(UTC), cpu_seconds(manager.pid)
-    leading = _moment_of_leading(manager.log.read_bytes()[said:])
-    await rig.meter.settle()
-    phase = rig.meter.stop().phase
-    return Restart((leading - began).total_seconds(), (ended - leading).total_seconds(), used, _writes(phase))
-
-
-async def _is_steady(session: aiohttp.ClientSession, address: str, pods: int) -> bool:
-    try:
-        async with session.get(f"http://{address}/metrics") as answer:
-            text = await answer.text()
-    except aiohttp.ClientError:
-        return False  # not listening yet
-    return is_steady(text, pods)
-
-
-def is_steady(metrics: str, pods: int) -> bool:
-    """Tell from a manager's metrics whether every Pod was looked at and nobody wants another look."""
-    looked, open_wishes = 0.0, 0.0
-    for line in metrics.splitlines():
-        name, _, value = line.rpartition(" ")
-        if name.startswith('controller_runtime_reconcile_total{controller="pods-'):
-            looked += float(value)
-        elif name.startswith(("workqueue_depth{", "controller_runtime_active_workers{")):
-            open_wishes += float(value)
-    return looked >= pods and open_wishes == 0
-
-
-def _moment_of_leading(log: bytes) -> datetime:
-    for line in log.splitlines():
-        if b'"leading"' in line and (entry := orjson.loads(line)).get("event") == "leading":
-            return datetime.fromisoformat(entry["timestamp"])
-    raise BenchError("the new manager works and does not say since when it leads")
-
-
 def _writes(phase: Phase) -> list[WriteCount]:
     return [each for each in phase.writes if each.ours]
 
@@ -192,9 +128,3 @@ def _writes(phase: Phase) -> list[WriteCount]:
 def _resident(manager: Manager) -> int | None:
     known = memory(manager.pid)
     return known[0] if known else None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
