@@ -68,8 +68,11 @@ async def measure_streams(spec: StreamsSpec, progress: Progress) -> Streams:
         progress.say("starting the manager and its proxier, binding the cluster")
         federated = federate(rig, direct_scheduling=True, profile=None, flags=("--metrics-bind-address", metrics))
         manager = await stack.enter_async_context(federated)
+        proxier = await _proxier(rig, manager)
         ways = await stack.enter_async_context(_open_ways(rig))
-        watch = ProxierWatch(await _proxier(rig, manager, ways[-1]), f"http://{metrics}/metrics")
+        for way in ways:
+            await until_true(partial(_answers, way), within=_SERVES_WITHIN, what=partial(_why_not, manager))
+        watch = ProxierWatch(proxier, f"http://{metrics}/metrics")
         return await _measure(spec, load, fitting(spec.sessions, files), ways, watch, progress)
 
 
@@ -130,8 +133,8 @@ def _kubelet_client(rig: Rig) -> ssl.SSLContext:
     return context
 
 
-async def _proxier(rig: Rig, manager: Manager, through: Way) -> int:
-    """Return the process id of the manager's proxier, once it serves."""
+async def _proxier(rig: Rig, manager: Manager) -> int:
+    """Return the process id of the manager's proxier, once it serves: its ports are settled then."""
 
     async def serves() -> bool:
         manager.check()
@@ -139,20 +142,21 @@ async def _proxier(rig: Rig, manager: Manager, through: Way) -> int:
         conditions = (binding.get("status") or {}).get("conditions") or ()
         return any(each["type"] == "ProxierReady" and each["status"] == "True" for each in conditions)
 
-    async def answers() -> bool:
-        try:
-            async with asyncio.timeout(10), through.run("true") as running:
-                await running.read_all()
-                return running.exit_code == 0
-        except (BenchError, TimeoutError):
-            return False
-
-    def why_not() -> str:
-        return "\n    ".join(["the virtual node's proxier serves; the manager's last words:", *manager.last_words()])
-
-    await until_true(serves, within=_SERVES_WITHIN, what=why_not)
-    await until_true(answers, within=_SERVES_WITHIN, what=why_not)
+    await until_true(serves, within=_SERVES_WITHIN, what=partial(_why_not, manager))
     pid = child_of(manager.pid, "proxier")
     if pid is None:
         raise BenchError("the manager has no proxier among its child processes, or this system does not tell")
     return pid
+
+
+async def _answers(way: Way) -> bool:
+    try:
+        async with asyncio.timeout(10), way.run("true") as running:
+            await running.read_all()
+            return running.exit_code == 0
+    except (BenchError, TimeoutError):
+        return False
+
+
+def _why_not(manager: Manager) -> str:
+    return "\n    ".join(["commands are run on the virtual node; the manager's last words:", *manager.last_words()])
