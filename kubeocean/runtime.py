@@ -47,6 +47,7 @@ from kubeocean.proxier import metrics as proxier_metrics
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
 from kubeocean.proxier.sessions import Limits
 from kubeocean.proxier.supervised import end_with_parent, report
+from kubeocean.proxier.tlsbuffers import shrink_tls_buffers
 from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.syncer import Syncer
@@ -147,6 +148,7 @@ async def run_proxier(settings: ProxierSettings) -> None:
     )
     proxier_metrics.show()
     allow_most_open_files()  # a stream needs two
+    shrink_tls_buffers()
     if settings.supervised:
         end_with_parent()
     await health.start()

@@ -36,7 +36,7 @@ async def _run(way: Way, number: int) -> str:
                 came = await running.read_all()
                 return judge(number, came, running.exit_code)
     except (BenchError, OSError) as error:  # a TimeoutError is an OSError
-        return f"stream {number}: {error or 'no end in time'}"
+        return f"stream {number}: {str(error) or 'no end in time'}"
 
 
 def judge(number: int, came: bytes, exit_code: int | None) -> str:

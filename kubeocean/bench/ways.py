@@ -91,7 +91,7 @@ class Way:
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSES_WITHIN),
             )
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise BenchError(f"{self.name}: no exec: {error or 'no answer in time'}") from error
+            raise BenchError(f"{self.name}: no exec: {str(error) or 'no answer in time'}") from error
 
 
 @asynccontextmanager
