@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from kubeocean.bench.errors import BenchError
 from kubeocean.bench.flight import in_flight
-from kubeocean.bench.keystrokes import echo, expect_end
+from kubeocean.bench.keystrokes import echo, expect_end, press
 from kubeocean.bench.proxierwatch import ProxierWatch
-from kubeocean.bench.streamresults import Idle
+from kubeocean.bench.streamresults import Footprint, Idle
 from kubeocean.bench.ways import Running, Way
 
 _AT_ONCE = 16
@@ -28,26 +27,31 @@ def fitting(asked: int, open_files: int) -> int:
 
 
 async def measure_idle(way: Way, count: int, watch: ProxierWatch) -> Idle:
-    """Open `count` streams, each proved to reach its command and back; look; have them end; look again."""
+    """Open `count` streams, look, have them end, and look again; all of it twice."""
     before = await watch.look(sessions=0)
+    full = await _fill(way, count, watch)
+    after = await watch.look(sessions=0)
+    again = await _fill(way, count, watch)
+    await watch.look(sessions=0)
+    return Idle(count, before, full, after, again)
+
+
+async def _fill(way: Way, count: int, watch: ProxierWatch) -> Footprint:
+    """Look while `count` streams are open, each of which is proved to reach its command and back, before and after."""
     async with AsyncExitStack() as stack:
 
         async def begin(_: int) -> Running:
             async with asyncio.timeout(_ENDS_WITHIN):
                 running = await stack.enter_async_context(way.run(*echo(2), stdin=True))
-                await running.send(b"a")
-                if (came := await running.read()) != b"a":
-                    raise BenchError(f"an idle stream does not work: {came!r}, {running.complaints!r}")
+                await press(running)
                 return running
 
         async def end(running: Running) -> None:
             async with asyncio.timeout(_ENDS_WITHIN):
-                await running.send(b"z")
-                if (came := await running.read()) != b"z":
-                    raise BenchError(f"a stream died of idleness: {came!r}, {running.complaints!r}")
+                await press(running)
                 await expect_end(way.name, running)
 
         streams = await in_flight(range(count), begin, limit=_AT_ONCE)
         full = await watch.look(sessions=count)
         await in_flight(streams, end, limit=_AT_ONCE)
-    return Idle(count, before, full, await watch.look(sessions=0))
+    return full

@@ -34,14 +34,15 @@ async def measure_keystrokes(ways: Sequence[Way], count: int) -> dict[str, Sprea
         turns = [(way.name, await stack.enter_async_context(way.run(*echo(keys), stdin=True))) for way in ways]
         for _ in range(keys):
             for name, running in turns:
-                took[name].append(await _press(running))
+                took[name].append(await press(running))
             turns.append(turns.pop(0))  # nobody always comes after the same one
         for name, running in turns:
             await expect_end(name, running)
     return {name: _spread(each[WARM_UP:]) for name, each in took.items()}
 
 
-async def _press(running: Running) -> float:
+async def press(running: Running) -> float:
+    """Return the seconds from a keystroke to its echo. Raises BenchError when something else comes."""
     began = perf_counter()
     await running.send(_KEY)
     if (came := await running.read()) != _KEY:

@@ -62,7 +62,10 @@ def _cpu(rate: Rate) -> str:
 
 def _idle(idle: Idle) -> Table:
     table = Table("the proxier", "memory", "open files", "streams", "tasks", title=f"{idle.sessions} idle sessions")
-    for when, held in (("before", idle.before), ("with them", idle.full), ("after they had ended", idle.after)):
+    for when, held in (
+        ("before", idle.before), ("with them", idle.full), ("after they had ended", idle.after),
+        ("with as many once more", idle.again),
+    ):
         table.add_row(
             when, _known(held, lambda each: each.memory, lambda memory: f"{memory / 2**20:.1f} MiB"),
             _known(held, lambda each: each.files, str), str(held.sessions), str(held.tasks),

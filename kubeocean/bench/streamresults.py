@@ -35,12 +35,16 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """The proxier before `sessions` streams on which nothing happens were opened, with them, and once they had ended."""
+    """The proxier before `sessions` streams on which nothing happens were opened, with them, and once they had ended.
+
+    `again`: with as many once more. Memory that is free again stays with the process; what is lost for good shows here.
+    """
 
     sessions: int
     before: Footprint
     full: Footprint
     after: Footprint
+    again: Footprint
 
     @property
     def bytes_per_session(self) -> float | None:

@@ -31,6 +31,7 @@ async def test_a_small_run_gives_every_figure_loses_nothing_and_leaves_nothing_b
     assert [crowd.failures for crowd in found.crowd.values()] == [[], []]
     assert crowd_ratio(found.crowd) > 0
     assert (found.idle.before.sessions, found.idle.full.sessions, found.idle.after.sessions) == (0, SESSIONS, 0)
+    assert found.idle.again.sessions == SESSIONS
     assert found.idle.full.tasks > found.idle.after.tasks
     if sys.platform == "linux":
         assert found.idle.bytes_per_session is not None

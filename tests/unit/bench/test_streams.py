@@ -34,7 +34,7 @@ def streams() -> Streams:
         RATES, RATES,
         Idle(
             100, Footprint(50 * 2**20, 20, 0, 30), Footprint(50 * 2**20 + 100 * 64 * 2**10, 220, 100, 330),
-            Footprint(51 * 2**20, 20, 0, 30),
+            Footprint(51 * 2**20, 20, 0, 30), Footprint(57 * 2**20, 220, 100, 331),
         ),
         {"straight": Crowd([2.0, 1.0], []), "through": Crowd([3.0, 1.5], [])},
     )
@@ -84,13 +84,13 @@ def test_a_busy_machine_and_fewer_sessions_than_asked_for_are_told(streams: Stre
 
 def test_a_person_sees_every_figure(streams: Streams) -> None:
     text = printed(streams)
-    for expected in ("KWOK", "+0.750", "+2.000", "0.50×", "64.0 KiB", "1.50×", "0.75 ms", "1.00 ms", "330"):
+    for expected in ("KWOK", "+0.750", "+2.000", "0.50×", "64.0 KiB", "1.50×", "0.75 ms", "1.00 ms", "330", "331"):
         assert expected in text
 
 
 def test_what_the_system_does_not_tell_is_left_out(streams: Streams) -> None:
     silent = Footprint(None, None, 0, 1)
-    unknown = replace(streams, idle=Idle(100, silent, silent, silent))
+    unknown = replace(streams, idle=Idle(100, silent, silent, silent, silent))
     assert unknown.idle.bytes_per_session is None
     assert "KiB" not in printed(unknown)
 
