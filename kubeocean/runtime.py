@@ -42,9 +42,12 @@ from kubeocean.manager.policies import OrphanPolicyController
 from kubeocean.manager.proxierprocess import ProxierProcess
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
+from kubeocean.obs.openfiles import allow_most_open_files
+from kubeocean.proxier import metrics as proxier_metrics
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
 from kubeocean.proxier.sessions import Limits
 from kubeocean.proxier.supervised import end_with_parent, report
+from kubeocean.proxier.tlsbuffers import shrink_tls_buffers
 from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.syncer import Syncer
@@ -143,6 +146,9 @@ async def run_proxier(settings: ProxierSettings) -> None:
         health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address,
         ready={"kubelet API": proxier.trouble},
     )
+    proxier_metrics.show()
+    allow_most_open_files()  # a stream needs two
+    shrink_tls_buffers()
     if settings.supervised:
         end_with_parent()
     await health.start()

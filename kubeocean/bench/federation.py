@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,11 +27,13 @@ _LEADER = "kubeocean-manager"
 
 
 @asynccontextmanager
-async def federate(rig: Rig, *, direct_scheduling: bool, profile: Path | None) -> AsyncIterator[Manager]:
-    """Give a manager that serves all physical clusters, every node of them leased and ready for Pods."""
+async def federate(
+    rig: Rig, *, direct_scheduling: bool, profile: Path | None, flags: Sequence[str] = ()
+) -> AsyncIterator[Manager]:
+    """Give a manager, with more `flags`, that serves all physical clusters, every node of them leased and ready for Pods."""
     await _refuse_a_second_manager(rig.virtual)
     log = rig.folder / "manager.log"
-    async with run_manager(rig.sandbox.virtual.kubeconfig, log, profile) as manager:
+    async with run_manager(rig.sandbox.virtual.kubeconfig, log, profile, *flags) as manager:
         made = await _bind(rig, manager, direct_scheduling=direct_scheduling)
         await until_true(lambda: _all_ready(rig, manager), within=_READY_WITHIN, what=lambda: _why_not(rig, manager))
         rig.meter.add("manager", manager.pid)

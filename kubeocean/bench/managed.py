@@ -97,10 +97,10 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def run_manager(kubeconfig: Path, log: Path, profile: Path | None) -> AsyncIterator[Manager]:
+async def run_manager(kubeconfig: Path, log: Path, profile: Path | None, *flags: str) -> AsyncIterator[Manager]:
     """Run it until the block ends; then it is asked to stop, and made to if it does not."""
     manager = Manager(kubeconfig, log, profile)
-    await manager.start()
+    await manager.start(*flags)
     try:
         yield manager
     finally:

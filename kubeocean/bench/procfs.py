@@ -39,3 +39,24 @@ def children(pid: int) -> list[int]:
 
 def _kibibytes(field: str) -> int:
     return int(field.split()[0]) * 1024
+
+
+def open_files(pid: int) -> int | None:
+    """Return how many files and connections a process has open; None when it cannot be known."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return None
+
+
+def child_of(pid: int, command: str) -> int | None:
+    """Return the process id of the child of `pid` that has the word `command` in its command line; None: it has none."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = folder.joinpath("cmdline").read_bytes().split(b"\0")
+            parent = int(folder.joinpath("stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # ended meanwhile
+        if parent == pid and command.encode() in words:
+            return int(folder.name)
+    return None

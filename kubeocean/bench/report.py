@@ -83,7 +83,7 @@ def _variant(variant: Variant, pods: int) -> Iterable[RenderableType]:
     yield _cpu(variant, pods)
     yield f"CPU of all programs for a whole lap: {lap_cpu(federated):.1f} s, {compare(variant).cpu:.2f}× a round of the floor"
     yield _manager(federated)
-    yield _verdict(checks(variant, pods))
+    yield build_verdict(checks(variant, pods))
 
 
 def _laps(variant: Variant) -> Table:
@@ -176,7 +176,8 @@ def _manager(federated: Federated) -> str:
     return "Manager: " + (", ".join(parts) or "memory and CPU are unknown on this system")
 
 
-def _verdict(found: Iterable[Check]) -> Table:
+def build_verdict(found: Iterable[Check]) -> Table:
+    """Return how figures stand against their budgets."""
     table = Table("budget", "measured", "limit now", "final limit", "", title="Verdict")
     for check in found:
         state = "[green]good[/]" if check.keeps_final else "[yellow]on its way[/]" if check.keeps_now else "[red]over[/]"

@@ -23,6 +23,10 @@ from kubeocean.bench.results import Report
 from kubeocean.bench.rig import RigSpec
 from kubeocean.bench.run import BurstSpec, measure_burst
 from kubeocean.bench.scale import ScaleSpec, measure_scale
+from kubeocean.bench.streamreport import print_streams
+from kubeocean.bench.streamresults import WAYS, Streams
+from kubeocean.bench.streams import StreamsSpec, measure_streams
+from kubeocean.bench.streamverdict import added, crowd_ratio, rate_ratio, stream_checks, stream_doubts
 from kubeocean.bench.verdict import checks, compare, doubts
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import Json
@@ -127,6 +131,31 @@ def scale(
         print_scale(figures, Console(width=None if sys.stdout.isatty() else 140))
 
 
+@app.command()
+def streams(
+    keystrokes: Annotated[int, typer.Option(help="How many keys are pressed, on each way.", min=1)] = 2000,
+    megabytes: Annotated[float, typer.Option(help="How much is carried, in each direction and on each way.", min=0.001)] = 256,
+    sessions: Annotated[int, typer.Option(help="How many idle sessions are opened.", min=1)] = 1000,
+    parallel: Annotated[int, typer.Option(help="How many commands begin at once.", min=1)] = 200,
+    output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
+    root: Root = None,
+) -> None:
+    """Measure kubectl exec on a virtual node against the same straight to the physical API server.
+
+    The echo of a keystroke, throughput, what an idle session costs the proxier, and many commands at once. Takes some minutes;
+    the exit code is 0 whenever there are figures, good or bad.
+
+    Example:  kubeocean bench streams --megabytes 64 --sessions 100
+    """
+    spec = StreamsSpec(keystrokes, megabytes, sessions, parallel, RigSpec(clusters=1, nodes=1, root=root))
+    with _plain_errors(), asyncio.Runner() as runner:
+        figures = runner.run(_measure(lambda progress: measure_streams(spec, progress)))
+    if output is Output.JSON:
+        typer.echo(json.dumps(streams_as_json(figures), indent=2))
+    else:
+        print_streams(figures, Console(width=None if sys.stdout.isatty() else 140))
+
+
 async def _measure(work: Callable[[Progress], Awaitable[T]]) -> T:
     task = asyncio.current_task()
     assert task is not None, "runs in a loop"
@@ -149,6 +178,20 @@ def as_json(report: Report) -> Json:
         for variant in report.variants
     ]
     return asdict(report) | {"variants": variants, "doubts": doubts(report)}
+
+
+def streams_as_json(figures: Streams) -> Json:
+    """Return every figure, with what follows from them."""
+    return asdict(figures) | {
+        "bytes_per_session": figures.idle.bytes_per_session,
+        "added_ms": {way: dict(zip(("p50", "p99"), added(figures.keystrokes, way), strict=True)) for way in WAYS},
+        "ratios": {
+            name: {way: rate_ratio(rates, way) for way in WAYS}
+            for name, rates in (("output", figures.output), ("input", figures.input))
+        } | {"crowd": crowd_ratio(figures.crowd)},
+        "checks": [asdict(check) | {"keeps_final": check.keeps_final} for check in stream_checks(figures)],
+        "doubts": stream_doubts(figures),
+    }
 
 
 @contextmanager

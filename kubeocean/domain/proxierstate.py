@@ -29,12 +29,14 @@ class ProxierState:
 class ProxierReport:
     """`trouble` keeps the whole process from serving, "" = nothing does; `bindings` are those it serves, by name.
 
-    `blocked`: virtual nodes whose port has not been to be had for a while, and the port.
+    `blocked`: virtual nodes whose port has not been to be had for a while, and the port. `metrics`: what it counts, as a
+    scraper reads it; "" = it does not say.
     """
 
     trouble: str = "the proxier is starting"
     bindings: Mapping[str, ProxierState] = field(default_factory=dict)
     blocked: Mapping[str, int] = field(default_factory=dict)
+    metrics: str = ""
 
     def encode(self) -> str:
         """Return the line that `parse_report` reads."""
@@ -46,7 +48,8 @@ def parse_report(line: str | bytes) -> ProxierReport:
     try:
         said = json.loads(line)
         bindings = {str(name): ProxierState(**state) for name, state in said["bindings"].items()}
-        return ProxierReport(str(said["trouble"]), bindings, {str(name): int(port) for name, port in said["blocked"].items()})
+        blocked = {str(name): int(port) for name, port in said["blocked"].items()}
+        return ProxierReport(str(said["trouble"]), bindings, blocked, str(said["metrics"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a report of a proxier: {error}") from error
 

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 from kubeocean.domain.bindingstatus import FAILED, PENDING, READY
+from kubeocean.obs.relay import Relay
 
 _BINDING = ("clusterbinding",)
 _DURATION = Histogram("kubeocean_manager_sync_duration_seconds", "Length of a pass over a ClusterBinding", _BINDING)
 _TOTAL = Counter("kubeocean_manager_sync_total", "Passes over a ClusterBinding", _BINDING)
 _ERRORS = Counter("kubeocean_manager_sync_errors_total", "Passes over a ClusterBinding that failed", _BINDING)
 _BINDINGS = Gauge("kubeocean_clusterbindings_total", "ClusterBindings by phase", ("status",))
+PROXIER_STARTS = Counter("kubeocean_manager_proxier_starts_total", "Times that the proxier was started as a child process")
+PROXIER = Relay()  # what that child counts
+REGISTRY.register(PROXIER)
 
 
 @contextmanager

@@ -4,8 +4,9 @@ One child serves every binding: where bindings share a manager's process, they s
 all Pods. It has caches and an event loop of its own, so that no keystroke waits for a syncer. Its ports are those of the
 virtual nodes, which only one process of a machine can hold: so it runs where the manager leads.
 
-What it says about itself (`domain.proxierstate`) is kept for the bindings' conditions. A child that says nothing for a while
-is hung, and is ended like one that has died.
+What it says about itself (`domain.proxierstate`) is kept for the bindings' conditions, and what it counts is shown among the
+manager's own metrics, so that it needs no port of its own. A child that says nothing for a while is hung, and is ended like
+one that has died.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import structlog
 
 from kubeocean.domain.proxierstate import ProxierReport, ProxierState, decide_proxier, parse_report
 from kubeocean.kube.backoff import Backoff
+from kubeocean.manager.metrics import PROXIER, PROXIER_STARTS
 
 RESTART: Final = Backoff(base=1.0, cap=60.0)
 STEADY_AFTER: Final = 60.0  # seconds of life after which an end counts as the first one again
@@ -75,9 +77,11 @@ class ProxierProcess:
         except OSError as error:
             return f"the proxier cannot be started: {error}"
         log.info("proxier started", pid=process.pid)
+        PROXIER_STARTS.inc()
         try:
             return await self._listen(process)
         finally:
+            PROXIER.forget()
             await _end(process)
 
     async def _listen(self, process: Process) -> str:
@@ -89,6 +93,7 @@ class ProxierProcess:
                     if not line:
                         return f"the proxier ended with {_told(await process.wait())}"
                 self._report = parse_report(line)
+                PROXIER.take(self._report.metrics)
             except TimeoutError:
                 return f"the proxier gave no sign of life for {SILENCE:.0f} s"
             except ValueError as error:

@@ -23,7 +23,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from prometheus_client import Gauge
 
 from kubeocean.clusters.permissions import KUBELET_SERVING_SIGNER
 from kubeocean.kube.backoff import Backoff
@@ -32,6 +31,7 @@ from kubeocean.kube.errors import Forbidden, KubeError
 from kubeocean.kube.meta import Json, name_of
 from kubeocean.kube.resources import CERTIFICATESIGNINGREQUESTS
 from kubeocean.kube.tls import load_certificate
+from kubeocean.proxier.metrics import EXPIRES
 
 RENEW_AT: Final = 0.8  # of its life
 SIGNED_WITHIN: Final = 30.0  # seconds
@@ -39,8 +39,6 @@ APPROVED_WITHIN: Final = 3600.0  # seconds: by a human; Kubernetes forgets a pen
 _POLL: Final = 0.25
 _POLL_HUMAN: Final = 5.0
 _RETRY: Final = Backoff(base=2.0, cap=60.0)
-
-EXPIRES = Gauge("kubeocean_proxier_certificate_expiry_timestamp_seconds", "When the serving certificate ends.")
 
 log = structlog.get_logger(__name__)
 

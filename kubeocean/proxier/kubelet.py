@@ -30,6 +30,7 @@ from kubeocean.kube import codec
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import ObjectKey
 from kubeocean.proxier.callers import Caller, Denied, Gate, Unauthenticated
+from kubeocean.proxier.metrics import REFUSALS
 from kubeocean.proxier.sessions import Session, Sessions, TooManySessions
 from kubeocean.proxier.side import PhysicalSide
 from kubeocean.proxier.tunnel import join, take_over
@@ -74,9 +75,11 @@ class KubeletApi:
             return await self._admit_and_answer(request, vnode)
         except tuple(_REFUSALS) as error:
             status, headers = _REFUSALS[type(error)]
+            REFUSALS.labels(str(status)).inc()
             log.info("refused", node=vnode, path=request.rel_url.raw_path[:200], status=status, why=str(error))
             return _words(status, error, headers)
         except KubeError as error:
+            REFUSALS.labels("503").inc()
             log.warning("kubelet API", node=vnode, path=request.rel_url.raw_path[:200], error=str(error))
             return _words(503, error)
 
@@ -92,6 +95,7 @@ class KubeletApi:
             return await page(request, vnode) if page else _words(404, f"{path[:80]} is not served for virtual nodes")
         side = self._sides.side_of(vnode)
         if side is None:
+            REFUSALS.labels("503").inc()
             return _words(503, f"the physical cluster behind {vnode} does not answer")
         key = ObjectKey(pod.namespace, pod.pod)
         twin = side.twins.of(key, self._pods.uid_on(vnode, pod))
@@ -149,7 +153,7 @@ async def _relay_logs(
         await response.prepare(request)
         with suppress(ConnectionError):  # the caller has seen enough
             while chunk := await answer.content.readany():
-                session.traffic.sent += len(chunk)
+                session.traffic.note_sent(len(chunk))
                 await response.write(chunk)
             await response.write_eof()
         return response

@@ -17,16 +17,12 @@ from time import monotonic
 from typing import Any, Final
 
 import structlog
-from prometheus_client import Counter as Metric
-from prometheus_client import Gauge
 
 from kubeocean.proxier.callers import Caller
+from kubeocean.proxier.metrics import BYTES, ENDED, OPEN, outcome_of
 from kubeocean.proxier.tunnel import Traffic
 
 CUT_WITHIN: Final = 6.0  # seconds for what was cut to end: a tunnel still delivers what it has read
-
-OPEN = Gauge("kubeocean_proxier_sessions", "Streams that are open.", ("clusterbinding", "action"))
-BYTES = Metric("kubeocean_proxier_stream_bytes_total", "Bytes carried, by direction.", ("clusterbinding", "direction"))
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +76,8 @@ class Sessions:
         self._by_caller[caller.user] += 1
         self._by_cluster[binding] += 1
         OPEN.labels(binding, action).inc()
-        return Session(caller, binding, action, what)
+        traffic = Traffic(BYTES.labels(binding, "received").inc, BYTES.labels(binding, "sent").inc)
+        return Session(caller, binding, action, what, traffic)
 
     def close(self, session: Session, ended: str) -> None:
         """Count a session no longer, and tell of it; only the first time."""
@@ -92,8 +89,7 @@ class Sessions:
             if counter[key] <= 0:
                 del counter[key]
         OPEN.labels(session.binding, session.action).dec()
-        BYTES.labels(session.binding, "received").inc(traffic.received)
-        BYTES.labels(session.binding, "sent").inc(traffic.sent)
+        ENDED.labels(session.binding, session.action, outcome_of(ended)).inc()
         log.info(
             "session", user=session.caller.user, binding=session.binding, action=session.action, received=traffic.received,
             sent=traffic.sent, seconds=round(monotonic() - session.began, 3), ended=ended, **session.what,

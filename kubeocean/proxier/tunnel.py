@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -27,10 +28,22 @@ CLOSE_WITHIN: Final = 5.0  # seconds for the last bytes of a session to reach a 
 
 @dataclass(slots=True)
 class Traffic:
-    """What a session carried: bytes from the caller, and to it."""
+    """What a session carried: bytes from the caller, and to it. All of it is counted elsewhere, too, as it comes."""
 
+    count_received: Callable[[int], None] = lambda _: None
+    count_sent: Callable[[int], None] = lambda _: None
     received: int = 0
     sent: int = 0
+
+    def note_received(self, count: int) -> None:
+        """Add bytes that came from the caller."""
+        self.received += count
+        self.count_received(count)
+
+    def note_sent(self, count: int) -> None:
+        """Add bytes that went to it."""
+        self.sent += count
+        self.count_sent(count)
 
 
 class Taken(NamedTuple):
@@ -49,8 +62,8 @@ async def join(taken: Taken, upstream: Upstream, traffic: Traffic, *, idle_for: 
     for end in (writer, upstream.writer):
         _keep_alive(end.transport.get_extra_info("socket"))
     writer.write(upstream.head)
-    down = asyncio.create_task(_pump(upstream.reader, writer, traffic, to_caller=True), name="stream to the caller")
-    up = asyncio.create_task(_pump(reader, upstream.writer, traffic, to_caller=False), name="stream from the caller")
+    down = asyncio.create_task(_pump(upstream.reader, writer, traffic.note_sent), name="stream to the caller")
+    up = asyncio.create_task(_pump(reader, upstream.writer, traffic.note_received), name="stream from the caller")
     try:
         await _until_done_or_idle((down, up), traffic, idle_for)
     finally:
@@ -100,13 +113,10 @@ def _keep_alive(connection: socket.socket | None) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, traffic: Traffic, *, to_caller: bool) -> None:
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, note: Callable[[int], None]) -> None:
     with suppress(ConnectionError, TimeoutError, OSError):
         while chunk := await source.read(CHUNK):
-            if to_caller:
-                traffic.sent += len(chunk)
-            else:
-                traffic.received += len(chunk)
+            note(len(chunk))
             sink.write(chunk)
             await sink.drain()
 

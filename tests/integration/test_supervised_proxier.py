@@ -1,8 +1,10 @@
 """The manager's own proxier: it is there without a word, it is told of truthfully, and it never outlives its manager."""
 
+import asyncio
 import os
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,33 @@ async def test_a_binding_is_served_with_no_further_setup_and_says_where(federati
     served = await proxier_ready(federation, lender)
     assert served["reason"] == "Serving"
     assert "127.0.0.1" in served["message"]
+
+
+async def test_the_managers_metrics_tell_what_its_proxier_counts_and_each_family_once(
+    federation: Federation, lender: Lender, manager: Program, namespace: str, sandbox: Sandbox, assets: Assets
+) -> None:
+    await eventually(lambda: is_served(federation, lender), within=20, what="the binding is served")
+    assert PLAYED in await Kubectl(assets, sandbox.virtual)("logs", "web", "-n", namespace)
+    ended = f'kubeocean_proxier_sessions_ended_total{{action="logs",clusterbinding="{lender.binding}",outcome="closed"}}'
+
+    async def page_with_it() -> str:
+        page = await asyncio.to_thread(read_metrics, manager)
+        return page if f"{ended} 1.0" in page else ""
+
+    page = await eventually(page_with_it, within=10, what="the session is counted")
+    families = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE ")]
+    assert sorted(set(families)) == sorted(families)
+    told = {line.partition("{")[0].partition(" ")[0] for line in page.splitlines()}
+    assert told >= {
+        "kubeocean_proxier_sessions", "kubeocean_proxier_stream_bytes_total", "kubeocean_proxier_process_resident_memory_bytes",
+        "kubeocean_proxier_process_open_fds", "kubeocean_proxier_certificate_expiry_timestamp_seconds",
+        "kubeocean_manager_proxier_starts_total",
+    }
+
+
+def read_metrics(manager: Program) -> str:
+    with urllib.request.urlopen(f"http://{manager.metrics}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 async def test_a_proxier_that_dies_is_told_of_and_started_again(

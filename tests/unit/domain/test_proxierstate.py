@@ -11,7 +11,7 @@ from kubeocean.domain.proxierstate import (
 
 SERVING = ProxierState(True, "answered at 127.0.0.1")
 AWAY = ProxierState(False, "no answer", PROXIER_FAILED)
-WELL = ProxierReport("", {"near": SERVING, "far": AWAY}, {"vnode-a": 20000})
+WELL = ProxierReport("", {"near": SERVING, "far": AWAY}, {"vnode-a": 20000}, "sessions 3\n")
 
 PROMISES = {
     "one that serves is ready": (("near", WELL, "", 5.0), SERVING),

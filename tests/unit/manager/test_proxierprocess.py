@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY, generate_latest
 
 from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
 from kubeocean.kube.backoff import Backoff
@@ -16,7 +17,11 @@ from kubeocean.manager import proxierprocess
 from kubeocean.manager.proxierprocess import ProxierProcess
 
 SERVING = ProxierState(True, "serves")
-SERVES = ProxierReport("", {"a": SERVING}).encode()
+PAGE = """# HELP kubeocean_proxier_sessions Streams.
+# TYPE kubeocean_proxier_sessions gauge
+kubeocean_proxier_sessions{action="exec"} 3.0
+"""
+SERVES = ProxierReport("", {"a": SERVING}, metrics=PAGE).encode()
 CHILD = """
 import os, signal, sys, time
 open(sys.argv[1], "a").write(f"{os.getpid()}\\n")
@@ -91,6 +96,7 @@ async def test_its_death_is_noticed_and_another_one_is_started(tmp_path: Path) -
 @pytest.mark.parametrize(("does", "why"), [
     ("sys.exit(3)", "exit code 3"),
     ("print('hello', flush=True); time.sleep(60)", "cannot be understood"),
+    (f"print({ProxierReport(metrics='{').encode()!r}, flush=True); time.sleep(60)", "cannot be understood"),
     ("time.sleep(60)", "gave no sign of life"),
 ])
 async def test_one_that_does_not_work_is_ended_and_started_again_and_says_why(
@@ -100,6 +106,15 @@ async def test_one_that_does_not_work_is_ended_and_started_again_and_says_why(
     async with supervised(does, tmp_path) as child:
         await child.until(lambda child: why in child.process.state("a").message)
         await child.until(lambda child: len(child.pids) > 2)
+
+
+async def test_what_it_counts_is_among_the_managers_metrics_while_it_lives(tmp_path: Path) -> None:
+    async with supervised(TELLS, tmp_path) as child:
+        await child.until_state(SERVING)
+        assert 'kubeocean_proxier_sessions{action="exec"} 3.0' in generate_latest(REGISTRY).decode()
+        os.kill(child.pids[0], signal.SIGKILL)
+        await child.until(lambda child: child.process.state("a") != SERVING)
+        assert "kubeocean_proxier_sessions" not in generate_latest(REGISTRY).decode()
 
 
 async def test_one_that_does_not_stop_when_told_to_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
