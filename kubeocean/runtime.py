@@ -258,8 +258,13 @@ class _Process:
 
 async def _ensure_namespace(client: Client, name: str) -> None:
     # Installed by the chart in production; a laptop has none, and may usually create it.
-    with contextlib.suppress(AlreadyExists, Forbidden):
-        await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        await client.get(NAMESPACES, name)
+    except NotFound:
+        with contextlib.suppress(AlreadyExists, Forbidden):
+            await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    except Forbidden:
+        return  # then it is others who look after it
 
 
 async def _unwrapped(lead: Callable[[], Awaitable[None]]) -> None:

@@ -19,7 +19,8 @@ import orjson
 
 OURS = ("kubeocean-manager", "kubeocean-syncer")
 LEASES = "leases"
-_NOT_FOR_PODS = (LEASES, "selfsubjectaccessreviews")  # the price of time, and a question that is asked as a POST
+# The price of time, and questions that are asked as a POST.
+_NOT_FOR_PODS = (LEASES, "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 _LONGEST_LINE = 64 * 2**10  # bytes; an event of level Metadata has some hundreds
 
 

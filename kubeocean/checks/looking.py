@@ -56,13 +56,14 @@ class Look:
     notes: tuple[str, ...]
 
 
-async def look(sides: Sides, *, time_zone: str = "UTC") -> Look:
+async def look(sides: Sides, *, time_zone: str = "UTC", cluster_ids: frozenset[str] = frozenset()) -> Look:
     """Read both sides now. Raises KubeError when a server does not answer, or Pods or Nodes may not be read."""
     reader = _Reader(sides)
     await sides.confirm()
     physical, virtual, marked = await asyncio.gather(reader.physical(), reader.virtual(), reader.marked())
     snapshot = Snapshot(
-        sides.binding, sides.spec, sides.owner, sides.mount_namespace, datetime.now(UTC), virtual, physical, marked, time_zone
+        sides.binding, sides.spec, sides.owner, sides.mount_namespace, datetime.now(UTC), virtual, physical, marked, time_zone,
+        cluster_ids,
     )
     return Look(snapshot, tuple(sorted(reader.notes)))
 

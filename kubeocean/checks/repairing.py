@@ -21,6 +21,7 @@ from kubeocean.domain.hostports import placeholder_labels
 from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
 from kubeocean.domain.mirrors import Change, Create, Remove
 from kubeocean.domain.ownership import is_ours
+from kubeocean.domain.podfindings import node_of
 from kubeocean.domain.podpair import is_twin_of, recorded_twin
 from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
 from kubeocean.domain.vnode import is_vnode_of
@@ -220,6 +221,22 @@ async def _lose(sides: Sides, finding: Finding) -> str:
     return f"declared Failed/{names.PHYSICAL_POD_LOST}"
 
 
+async def _release(sides: Sides, finding: Finding) -> str:
+    about = finding.about
+    vpod = await _read(sides, about)
+    if vpod is None or uid_of(vpod) != about.uid:
+        raise Left("it is gone by itself")
+    if not is_deleting(vpod) or finding.origin is None:
+        raise Left("it is not about to go")
+    twin = await _read(sides, finding.origin)
+    if twin is not None and is_twin_of(twin, vpod, sides.owner):
+        raise Left("its twin lives after all")
+    if (node := node_of(finding, vpod)) and await _read(sides, node) is not None:
+        raise Left(f"{node} is there again, and its syncer ends the Pod")
+    await sides.virtual.delete(PODS, name_of(vpod), namespace_of(vpod), uid=uid_of(vpod), grace_seconds=0)
+    return "released: its twin is gone"
+
+
 async def _patch_status(sides: Sides, vpod: Json, patch: Json) -> None:
     patch = {**patch, "metadata": {**patch["metadata"], "resourceVersion": resource_version_of(vpod)}}
     await sides.virtual.patch(
@@ -240,5 +257,5 @@ async def _unlabel(sides: Sides, finding: Finding) -> str:
 
 _MENDS: dict[Mend, Callable[[Sides, Finding], Awaitable[str]]] = {
     Mend.DELETE: _delete, Mend.UNMARK: _unmark, Mend.MARK: _mark, Mend.COPY: _copy, Mend.STEP: _do_step, Mend.MIRROR: _mirror,
-    Mend.LOSE: _lose, Mend.UNLABEL: _unlabel,
+    Mend.LOSE: _lose, Mend.UNLABEL: _unlabel, Mend.RELEASE: _release,
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kubeocean.checks.leftovers import cluster_ids_of, look_for_leftovers, take_off
 from kubeocean.checks.looking import look
 from kubeocean.checks.opening import Sides, open_sides, open_virtual, read_bindings
 from kubeocean.checks.repairing import repair
@@ -35,7 +36,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of one binding; `error` says why it could not be looked at, "" when it was."""
+    """What is to be said of one binding; `error` says why it could not be looked at, "" when it was.
+
+    `binding` "" stands for those that are gone, and left something.
+    """
 
     binding: str
     told: tuple[Told, ...] = ()
@@ -72,35 +76,52 @@ async def run_verify(request: Request, progress: Callable[[str], None] = lambda 
     """Return a verdict for each binding. Raises KubeError when the virtual cluster cannot be asked for them."""
     async with open_virtual(request.kubeconfig) as virtual:
         verdicts = []
-        for binding in await read_bindings(virtual, request.binding):
+        bindings = await read_bindings(virtual)
+        cluster_ids = cluster_ids_of(bindings)
+        for binding in await read_bindings(virtual, request.binding) if request.binding else bindings:
             progress(f"looking at both sides of {name_of(binding)}, twice")
-            verdicts.append(await _verify_binding(virtual, binding, request))
+            verdicts.append(await _verify_binding(virtual, binding, request, cluster_ids))
+        if not request.binding:
+            progress("looking for what bindings left that are gone, twice")
+            left = await _verify_leftovers(virtual, request)
+            verdicts += [left] if left.told or left.notes else []
         return verdicts
 
 
-async def _verify_binding(virtual: Client, binding: Json, request: Request) -> Verdict:
+async def _verify_leftovers(virtual: Client, request: Request) -> Verdict:
+    before, _ = await look_for_leftovers(virtual)
+    await asyncio.sleep(request.settle if before else 0.0)
+    after, notes = await look_for_leftovers(virtual)
+    told = [Told(finding) for finding in lasting(before, after)]
+    if request.repair:
+        done = [await take_off(virtual, each.finding) for each in told]
+        told = [replace(each, mended=mended, done=words) for each, (mended, words) in zip(told, done, strict=True)]
+    return Verdict("", tuple(told), tuple(sorted(notes)))
+
+
+async def _verify_binding(virtual: Client, binding: Json, request: Request, cluster_ids: frozenset[str]) -> Verdict:
     try:
         async with open_sides(virtual, binding) as sides:
-            return await _compare(sides, request)
+            return await _compare(sides, request, cluster_ids)
     except KubeError as error:
         return Verdict(name_of(binding), error=str(error))
 
 
-async def _compare(sides: Sides, request: Request) -> Verdict:
-    first = await look(sides, time_zone=request.time_zone)
+async def _compare(sides: Sides, request: Request, cluster_ids: frozenset[str]) -> Verdict:
+    first = await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
     before = verify(first.snapshot)
     await asyncio.sleep(request.settle)
-    second = await look(sides, time_zone=request.time_zone)
+    second = await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
     found = lasting(before, verify(second.snapshot))
     verdict = Verdict(
         sides.binding, tuple(Told(finding) for finding in found), second.notes, pods=second.snapshot.count_pods(),
         nodes=len(second.snapshot.own_vnodes()),
     )
-    return await _mend(sides, verdict, request) if request.repair and found else verdict
+    return await _mend(sides, verdict, request, cluster_ids) if request.repair and found else verdict
 
 
-async def _mend(sides: Sides, verdict: Verdict, request: Request) -> Verdict:
-    third = verify((await look(sides, time_zone=request.time_zone)).snapshot)
+async def _mend(sides: Sides, verdict: Verdict, request: Request, cluster_ids: frozenset[str]) -> Verdict:
+    third = verify((await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)).snapshot)
     still = {finding.identity: finding for finding in third}
     told = []
     for each in verdict.told:

@@ -23,8 +23,9 @@ def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
                 "virtualNodes": verdict.nodes, "virtualPods": verdict.pods,
                 "findings": [_finding(each) for each in verdict.told],
             }
-            for verdict in verdicts
+            for verdict in verdicts if verdict.binding
         ],
+        "leftByGoneBindings": [_finding(each) for verdict in verdicts if not verdict.binding for each in verdict.told],
     }
 
 
@@ -43,23 +44,24 @@ def _finding(told: Told) -> dict[str, Any]:
 
 def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     """Print what was found, binding by binding."""
-    if not verdicts:
+    if not any(verdict.binding for verdict in verdicts):
         console.print("There is no ClusterBinding: nothing to compare.")
     for verdict in verdicts:
         _print_verdict(console, verdict)
 
 
 def _print_verdict(console: Console, verdict: Verdict) -> None:
-    title = Text(f"ClusterBinding {verdict.binding}", style="bold")
+    title = Text(f"ClusterBinding {verdict.binding}" if verdict.binding else "ClusterBindings that are gone", style="bold")
     if verdict.error:
         console.print(title.append(Text(f": could not look: {verdict.error}", style="red")), soft_wrap=True)
         return
-    seen = f"{_counted(verdict.nodes, 'virtual node')}, {_counted(verdict.pods, 'virtual Pod')}"
+    seen = f" ({_counted(verdict.nodes, 'virtual node')}, {_counted(verdict.pods, 'virtual Pod')})" if verdict.binding else ""
     if not verdict.told:
-        console.print(title.append(Text(f": both sides agree ({seen})", style="green")), soft_wrap=True)
+        agree = "both sides agree" if verdict.binding else "nothing was found of theirs"
+        console.print(title.append(Text(f": {agree}{seen}", style="green")), soft_wrap=True)
     else:
         found = _counted(len(verdict.told), "finding")
-        console.print(title.append(Text(f": {found} ({seen})", style="yellow")), soft_wrap=True)
+        console.print(title.append(Text(f": {found}{seen}", style="yellow")), soft_wrap=True)
         console.print(_table(verdict.told))
         console.print(Text(_summary(verdict), style="dim"), soft_wrap=True)
     for note in verdict.notes:

@@ -48,7 +48,8 @@ def verify(
 
     Looked at: virtual Pods and their twins, token Secrets, copies of ConfigMaps and Secrets, claims and volumes, mirrored
     Services and network policies, our marks and finalizers, virtual nodes and their leases and heartbeats, CSINodes, host port
-    placeholders, labels on physical nodes, the mountNamespace.
+    placeholders, labels on physical nodes, the mountNamespace; and, unless one binding is named, what bindings left that are
+    gone.
 
     Exit code 0: both sides agree, 1: something is wrong (with --repair: something is left), 2: it was not possible to look.
 

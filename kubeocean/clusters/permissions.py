@@ -12,9 +12,11 @@ import asyncio
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.domain.hashing import content_hash
 from kubeocean.kube.client import Client
+from kubeocean.kube.errors import ApiError
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS
+from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS
 
 CLIENT_CA_CONFIGMAP = "extension-apiserver-authentication"
 KUBELET_SERVING_SIGNER = "kubernetes.io/kubelet-serving"
@@ -173,6 +175,42 @@ VIRTUAL_PROXIER_RULES: tuple[Rule, ...] = (
 VIRTUAL_RULES: dict[str, tuple[Rule, ...]] = {
     "manager": VIRTUAL_MANAGER_RULES, "syncer": VIRTUAL_SYNCER_RULES, "proxier": VIRTUAL_PROXIER_RULES,
 }
+
+
+class KnownRights:
+    """Knows under which rules nothing was missing, and asks all the questions again only when the rules are others.
+
+    What the server lists of a user's rules is not taken for an answer (it may be incomplete, and what a rule means is the
+    server's to say), but it shows by one call whether there is anything to ask. Where it is incomplete, all is asked each time.
+    """
+
+    def __init__(self) -> None:
+        self._sufficient = ""
+
+    async def find_missing(self, client: Client, mount_namespace: str) -> list[str]:
+        """See `find_missing`."""
+        rules = await _read_rules(client, mount_namespace)  # first: what is taken back meanwhile shows at the next look
+        if rules and rules == self._sufficient:
+            return []
+        missing = await find_missing(client, mount_namespace)
+        self._sufficient = "" if missing else rules
+        return missing
+
+
+async def _read_rules(client: Client, mount_namespace: str) -> str:
+    """Return a hash of all rules that hold for us in the mountNamespace and cluster-wide; "" when not all are known."""
+    try:
+        review = await client.create(SELFSUBJECTRULESREVIEWS, {
+            "apiVersion": SELFSUBJECTRULESREVIEWS.api_version, "kind": SELFSUBJECTRULESREVIEWS.kind,
+            "metadata": {}, "spec": {"namespace": mount_namespace},
+        })
+    except ApiError:
+        return ""  # not for us to ask, or not known there
+    status = review.get("status") or {}
+    if status.get("incomplete") or status.get("evaluationError"):
+        return ""
+    rules = sorted(content_hash(rule) for rule in status.get("resourceRules") or ())  # they come in any order
+    return content_hash({"namespace": mount_namespace, "rules": rules})
 
 
 async def find_missing(client: Client, mount_namespace: str) -> list[str]:

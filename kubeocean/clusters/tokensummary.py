@@ -64,8 +64,11 @@ def _summarise(secret: Json) -> TokenSecretHead:
     virtual = ObjectKey(
         annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
     )
+    life = read_life(secret)
+    # The keys of one that was adopted are not ours; its life says that it holds tokens.
     return TokenSecretHead(
-        virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), read_life(secret),
-        tokens=any(key.startswith("token") for key in data), ca=hash(data[CA_KEY]) if CA_KEY in data else None,
+        virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), life,
+        tokens=life is not None or any(key.startswith("token") for key in data),
+        ca=hash(data[CA_KEY]) if CA_KEY in data else None,
         intact=annotations.get(names.CONTENT_HASH_ANNOTATION) == content_hash(data),
     )

@@ -14,7 +14,7 @@ from kubeocean.api import names
 from kubeocean.domain.depmap import copy_key, copy_labels, digest_of, meant_hash, origin_of, says_right, trim
 from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, ref_to
 from kubeocean.domain.marks import build_mark_patch, is_marked
-from kubeocean.domain.naming import persistent_volume_name
+from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.provisioning import handle_of, is_provisioned, is_provisioned_claim, origin_uid_of
 from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
@@ -194,7 +194,7 @@ def _check_volume(volume: Json, scene: StorageScene) -> Finding | None:
         return Finding(Kind.LOST_CLAIM, "PhysicalClaimLost", about, cause, remedy)
     if not is_marked(volume, scene.cluster_id) or claimed in scene.used:
         return None
-    if persistent_volume_name(name_of(volume), scene.owner.annotation) in scene.twin_volumes:
+    if any(name in scene.twin_volumes for name in volume_twin_names(name_of(volume), scene.owner.annotation)):
         return None
     cause = "it carries our marks, no Pod on our nodes uses its claim, and there is no physical volume for it"
     return Finding(Kind.STALE_MARK, "NotInUse", about, cause, SYNCER, Mend.UNMARK)

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     STATUS_BEHIND = "StatusBehind"
     TWIN_DRIFT = "TwinDrift"
     WRONG_NODE = "WrongNode"
+    STUCK_POD = "StuckPod"
     LEFTOVER_TOKEN = "LeftoverToken"
     MISSING_COPY = "MissingCopy"
     DRIFTED_COPY = "DriftedCopy"
@@ -70,6 +71,7 @@ class Mend(StrEnum):
     STEP = "make it what it should be"  # a mirrored object: what `Finding.step` says
     MIRROR = "write the twin's status"
     LOSE = "declare it lost"  # after proof that the twin is gone
+    RELEASE = "release it"  # a Pod that is to go, after the same proof
     UNLABEL = "take our label off"  # of a physical node
 
 

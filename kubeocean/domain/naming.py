@@ -70,6 +70,11 @@ def physical_name(name: str, namespace: str) -> str:
     return _hashed(name, f"{namespace}/{name}")
 
 
+def volume_twin_names(name: str, owner: str) -> tuple[str, str]:
+    """Return the names that a PersistentVolume's twin may have: ours, and the Go project's if it was adopted."""
+    return persistent_volume_name(name, owner), persistent_volume_name(name, "")
+
+
 def persistent_volume_name(name: str, owner: str) -> str:
     """Return the name of a PersistentVolume's twin: DNS subdomain.
 

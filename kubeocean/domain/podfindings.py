@@ -3,6 +3,7 @@
 - at most one twin for a virtual Pod, under the name that follows from its own;
 - no twin without a virtual Pod of that uid;
 - no virtual Pod Running whose twin is not;
+- no virtual Pod that is to go and stays although its twin has gone;
 - what the user wants now has been given to the twin.
 
 `check_vpod` asks from the virtual side, `check_twin` from the physical one; together they see every Pod of either. A Pod that
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
 
 from kubeocean.api import names
 from kubeocean.domain.eligibility import check_eligible
@@ -24,18 +27,36 @@ from kubeocean.domain.podchange import is_pushed
 from kubeocean.domain.podpair import is_twin_of, recorded_twin
 from kubeocean.domain.podpush import lacks_nothing
 from kubeocean.domain.podstatus import TERMINAL_PHASES, diff_pod_status, says_nothing_yet
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, name_of, namespace_of, uid_of
-from kubeocean.kube.resources import PODS, SECRETS
+from kubeocean.kube.meta import (
+    Json,
+    ObjectKey,
+    annotations_of,
+    finalizers_of,
+    is_deleting,
+    key_of,
+    name_of,
+    namespace_of,
+    parse_time,
+    uid_of,
+)
+from kubeocean.kube.resources import NODES, PODS, SECRETS
+
+STUCK_AFTER: Final = timedelta(seconds=60)  # past the end of its grace
+NO_VIRTUAL_NODE: Final = "NoVirtualNode"
 
 
 @dataclass(frozen=True, slots=True)
 class PodScene:
-    """What surrounds the Pods of one binding. `physical_node_of` returns None for a Node that is no virtual one of ours."""
+    """What surrounds the Pods of one binding. `physical_node_of` returns None for a Node that is no virtual one of ours.
+
+    `now` None: what takes too long is not judged.
+    """
 
     owner: Owner
     mount_namespace: str
     physical_node_of: Callable[[str], str | None]
     running_daemonsets: bool = False
+    now: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +82,45 @@ def virtual_key_of(ppod: Json) -> ObjectKey:
 # --- from the virtual side -------------------------------------------------------------------------------------------
 def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None:
     """Return what is wrong with a virtual Pod on a virtual node of ours; `ppod` is whatever has its twin's name."""
-    if is_placeholder(key_of(vpod)) or check_eligible(vpod, running_daemonsets=scene.running_daemonsets):
+    if is_placeholder(key_of(vpod)):
+        return None
+    if stuck := _stuck(vpod, ppod, scene):
+        cause = f"{stuck}, its twin is gone, and nobody has released it"
+        about = ref_to(Side.VIRTUAL, PODS, vpod)
+        return Finding(Kind.STUCK_POD, "NotReleased", about, cause, SYNCER, Mend.RELEASE, _place_of_twin(vpod, scene))
+    if check_eligible(vpod, running_daemonsets=scene.running_daemonsets):
         return None
     if ppod is None or not is_twin_of(ppod, vpod, scene.owner):
         return _without_twin(vpod, scene)
     return _with_twin(vpod, ppod, scene)
+
+
+def check_homeless(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None:
+    """Return what is wrong with a virtual Pod on a virtual node of ours that is not there: no kubelet and no syncer ends it."""
+    about, node = ref_to(Side.VIRTUAL, PODS, vpod), vpod["spec"]["nodeName"]
+    if is_placeholder(key_of(vpod)) or not (stuck := _stuck(vpod, ppod, scene)):
+        return None
+    cause = f"{stuck}, its twin is gone, and so is virtual node {node}: nobody is there to end it"
+    remedy = "kubectl delete pod --grace-period=0 --force"
+    return Finding(Kind.STUCK_POD, NO_VIRTUAL_NODE, about, cause, remedy, Mend.RELEASE, _place_of_twin(vpod, scene))
+
+
+def _stuck(vpod: Json, ppod: Json | None, scene: PodScene) -> str:
+    """Return since when a virtual Pod without a twin should be gone, in words; "" when it need not be yet.
+
+    One that somebody's finalizer holds, and nothing else, is not ours to end.
+    """
+    if scene.now is None or not is_deleting(vpod) or (ppod is not None and is_twin_of(ppod, vpod, scene.owner)):
+        return ""
+    ends = vpod["metadata"]["deletionTimestamp"]
+    held = finalizers_of(vpod) and vpod["metadata"].get("deletionGracePeriodSeconds") == 0
+    return "" if held or scene.now - parse_time(ends) < STUCK_AFTER else f"the Pod should have been gone since {ends}"
+
+
+def node_of(finding: Finding, vpod: Json) -> Ref | None:
+    """Return the virtual Node that must be gone before the Pod of a finding is released; None: it does not matter."""
+    node = vpod["spec"].get("nodeName") or ""
+    return Ref(Side.VIRTUAL, NODES, ObjectKey("", node)) if finding.reason == NO_VIRTUAL_NODE else None
 
 
 def _without_twin(vpod: Json, scene: PodScene) -> Finding | None:

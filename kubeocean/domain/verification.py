@@ -14,12 +14,13 @@ from datetime import datetime
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
+from kubeocean.domain.abandoned import check_lent
 from kubeocean.domain.copyfindings import CopyScene, StorageScene, check_copies, check_storage, in_namespace, is_token_secret
 from kubeocean.domain.findings import Finding
 from kubeocean.domain.hostports import host_ports, is_placeholder, merge_ports
 from kubeocean.domain.lender import LenderView
 from kubeocean.domain.mirrorfindings import MirrorScene, check_policies, check_services
-from kubeocean.domain.naming import physical_name
+from kubeocean.domain.naming import physical_name, vnode_prefix
 from kubeocean.domain.nodefindings import (
     NodeScene,
     check_csinodes,
@@ -29,7 +30,15 @@ from kubeocean.domain.nodefindings import (
     check_placeholders,
 )
 from kubeocean.domain.ownership import Owner, is_ours
-from kubeocean.domain.podfindings import Claims, PodScene, check_token_secret, check_twin, check_vpod, virtual_key_of
+from kubeocean.domain.podfindings import (
+    Claims,
+    PodScene,
+    check_homeless,
+    check_token_secret,
+    check_twin,
+    check_vpod,
+    virtual_key_of,
+)
 from kubeocean.domain.podpair import recorded_twin
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.podstatus import TERMINAL_PHASES
@@ -62,7 +71,7 @@ Held = Mapping[Resource, Sequence[Json]]
 class Snapshot:
     """What two servers listed at about one moment, for one binding. `marked` are the virtual objects with our label, whole.
 
-    Of virtual ConfigMaps and Secrets metadata is enough in `virtual`.
+    Of virtual ConfigMaps and Secrets metadata is enough in `virtual`. `cluster_ids` are those of all bindings; empty: unknown.
     """
 
     binding: str
@@ -74,6 +83,7 @@ class Snapshot:
     physical: Held
     marked: Held = field(default_factory=dict)
     time_zone: str = "UTC"
+    cluster_ids: frozenset[str] = frozenset()
 
     def ours(self, resource: Resource) -> list[Json]:
         """Return the physical objects of a kind that are ours; only these may ever be touched."""
@@ -82,6 +92,12 @@ class Snapshot:
     def own_vnodes(self) -> dict[str, Json]:
         """Return the virtual nodes of the binding, by name."""
         return {name_of(node): node for node in self.virtual.get(NODES, ()) if is_vnode_of(node, self.spec.cluster_id)}
+
+    def names_own_vnode(self, node: str) -> bool:
+        """Tell whether a Node of this name, which need not be there, would be a virtual node of this binding."""
+        known = {*self.cluster_ids, self.spec.cluster_id}
+        fitting = [cluster_id for cluster_id in known if node.startswith(vnode_prefix(cluster_id))]
+        return max(fitting, key=len, default="") == self.spec.cluster_id
 
     def count_pods(self) -> int:
         """Return how many virtual Pods sit on the binding's virtual nodes, placeholders left out."""
@@ -109,7 +125,7 @@ class _View:
         self.vnodes = snapshot.own_vnodes()
         self._nodes = {name: physical_name_of(vnode) for name, vnode in self.vnodes.items()}
         self.scene = PodScene(
-            snapshot.owner, snapshot.mount_namespace, self._nodes.get, snapshot.spec.running_daemonset_by_default
+            snapshot.owner, snapshot.mount_namespace, self._nodes.get, snapshot.spec.running_daemonset_by_default, snapshot.now
         )
         self.vpods = {key_of(pod): pod for pod in snapshot.virtual[PODS]}
         self.bound = {key: pod for key, pod in self.vpods.items() if (pod["spec"].get("nodeName") or "") in self.vnodes}
@@ -131,9 +147,17 @@ def _used(bound: Mapping[ObjectKey, Json]) -> dict[str, set[ObjectKey]]:
 
 
 def _pods(view: _View) -> Iterator[Finding]:
-    for key, vpod in view.bound.items():
+    nodes = {name_of(node) for node in view.snapshot.virtual[NODES]}
+    for key, vpod in view.vpods.items():
         twin = view.in_mount.get(ObjectKey(view.scene.mount_namespace, physical_name(key.name, key.namespace)))
-        if finding := check_vpod(vpod, twin, view.scene):
+        node = vpod["spec"].get("nodeName") or ""
+        if key in view.bound:
+            finding = check_vpod(vpod, twin, view.scene)
+        elif node not in nodes and view.snapshot.names_own_vnode(node):
+            finding = check_homeless(vpod, twin, view.scene)
+        else:
+            continue
+        if finding:
             yield finding
     claims = claims_of(view.vpods.values())
     for ppod in view.snapshot.ours(PODS):
@@ -236,6 +260,9 @@ def _nodes(view: _View) -> Iterator[Finding]:
     yield from check_placeholders(
         [pod for key, pod in view.vpods.items() if key.namespace == names.PLACEHOLDER_NAMESPACE], scene
     )
+    if snapshot.cluster_ids:
+        uid = snapshot.owner.virtual_cluster_uid
+        yield from check_lent(snapshot.physical[NODES], snapshot.physical.get(NAMESPACES, ()), uid, snapshot.cluster_ids)
     if NAMESPACES in snapshot.physical and PRIORITYCLASSES in snapshot.physical:
         yield from check_mount(
             _named(snapshot.physical[NAMESPACES], snapshot.mount_namespace),

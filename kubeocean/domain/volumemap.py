@@ -53,6 +53,15 @@ class ForgedVolume:
     volume: Json
     secrets: tuple[ObjectKey, ...]
 
+    def for_twin(self, twin: Json | None) -> ForgedVolume:
+        """Return the pair for a twin that is there: an adopted one keeps its volume under the Go project's name."""
+        theirs = persistent_volume_name(annotations_of(self.volume)[names.VIRTUAL_NAME_ANNOTATION], "")
+        if twin is None or twin["spec"].get("volumeName") != theirs:
+            return self
+        claim = {**self.claim, "spec": {**self.claim["spec"], "volumeName": theirs}}
+        volume = {**self.volume, "metadata": {**self.volume["metadata"], "name": theirs}}
+        return ForgedVolume(claim, volume, self.secrets)
+
 
 def map_volume(claim: Json, volume: Json, context: VolumeContext) -> ForgedVolume | Refusal:
     """Return the physical pair for `claim`, bound to `volume`; or why there can be none."""

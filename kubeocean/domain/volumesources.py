@@ -106,6 +106,12 @@ def _problems(spec: Json) -> Iterator[str]:
 _AZURE_FIELDS: Final = frozenset({"secretName", "secretNamespace"})
 
 
+def storage_of(spec: Json) -> Json:
+    """Return {kind: source} without the Secrets: the same for two volumes that describe the same storage."""
+    kind = source_kind(spec)
+    return {kind: {key: value for key, value in spec[kind].items() if key in SOURCES[kind].fields}} if kind else {}
+
+
 def secrets_of(spec: Json, default_namespace: str = "") -> tuple[ObjectKey, ...]:
     """Return the Secrets that the driver of a volume reads, each once; () for a source that we do not know.
 

@@ -23,6 +23,7 @@ from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec, parse_binding
 from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.clusters.permissions import KnownRights
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.bindingstatus import (
@@ -63,6 +64,7 @@ class _Watched:
     failures: int = 0
     stale: bool = field(default=True)  # the Secret changed since the last look
     trouble: str = ""  # the syncer's, as last heard
+    rights: KnownRights = field(default_factory=KnownRights)
 
 
 class BindingController:
@@ -171,7 +173,9 @@ class BindingController:
             message = f"Secret {watched.secret.reference} cannot be read: may this manager list it?"
             connection = Connection(CONNECTIVITY_FAILED, message)
         else:
-            connection = await check_connection(spec, secret, known_uid=known_uid, user_agent=self._user_agent)
+            connection = await check_connection(
+                spec, secret, known_uid=known_uid, rights=watched.rights, user_agent=self._user_agent
+            )
         watched.connection, watched.looked_for, watched.looked_at = connection, looked_for, monotonic()
         watched.failures = watched.failures + 1 if connection.reason else 0
         return connection

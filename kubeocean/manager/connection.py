@@ -7,7 +7,7 @@ mend. Nothing is written.
 from __future__ import annotations
 
 from kubeocean.api.binding import ClusterBindingSpec
-from kubeocean.clusters.permissions import find_missing
+from kubeocean.clusters.permissions import KnownRights
 from kubeocean.clusters.physical import read_kubeconfig
 from kubeocean.domain.bindingstatus import (
     CLUSTER_UNREACHABLE,
@@ -23,14 +23,17 @@ from kubeocean.kube.resources import NAMESPACES
 
 
 async def check_connection(
-    spec: ClusterBindingSpec, secret: Json | None, *, known_uid: str, user_agent: str
+    spec: ClusterBindingSpec, secret: Json | None, *, known_uid: str, rights: KnownRights, user_agent: str
 ) -> Connection:
-    """Return what the physical cluster answers. `known_uid` is the one it must still have, "" at the first connect."""
+    """Return what the physical cluster answers. `known_uid` is the one it must still have, "" at the first connect.
+
+    `rights` is what earlier looks at this binding learnt.
+    """
     reference = f"{spec.secret_ref.namespace}/{spec.secret_ref.name}"
     try:
         config = await read_kubeconfig(secret, reference=reference)
         async with Client(config, cluster=spec.cluster_id, user_agent=user_agent) as client:
-            return await _look(client, spec, reference, known_uid)
+            return await _look(client, spec, reference, known_uid, rights)
     except ConfigError as error:
         return Connection(CONNECTIVITY_FAILED, str(error))
     except UntrustedServer as error:
@@ -48,9 +51,11 @@ async def check_connection(
         return Connection(reason, f"{error}: check the server address in Secret {reference} and the network to it")
 
 
-async def _look(client: Client, spec: ClusterBindingSpec, reference: str, known_uid: str) -> Connection:
+async def _look(
+    client: Client, spec: ClusterBindingSpec, reference: str, known_uid: str, rights: KnownRights
+) -> Connection:
     version = str((await client.server_version()).get("gitVersion", ""))
-    missing = await find_missing(client, spec.mount_namespace)
+    missing = await rights.find_missing(client, spec.mount_namespace)
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         return Connection(

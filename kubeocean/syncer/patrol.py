@@ -1,10 +1,10 @@
 """Walks over both sides now and then, and has looked at what disagrees although no event told anybody.
 
 Controllers are woken by changes. Should one ever be missed, by them or by us, nobody would look again: an orphan would run on,
-a lost twin would wait for ever. So every couple of minutes all Pods and copies are compared, with the questions of `kubeocean
-verify` (`domain.podfindings`) and from the caches alone. Nothing is written here: what disagrees twice, some seconds apart, and
-is thus not merely in flight, is queued for the controller whose it is, which decides anew and proves before it acts. It is
-counted and told once; a fault that lasts is no news in the next round.
+a lost twin would wait for ever. So every couple of minutes all Pods, copies, mirrors and virtual nodes are compared, with the
+questions of `kubeocean verify` (`domain.podfindings`) or those of their controllers, and from the caches alone. Nothing is
+written here: what disagrees twice, some seconds apart, and is thus not merely in flight, is queued for the controller whose it
+is, which decides anew and proves before it acts. It is counted and told once; a fault that lasts is no news in the next round.
 
 It takes its time: after a few milliseconds of work it lets others have the loop. 10,000 Pods cost about a second, spread over
 several.
@@ -26,14 +26,16 @@ from kubeocean.domain.podfindings import Claims, PodScene, check_twin, check_vpo
 from kubeocean.kube.meta import ObjectKey, name_of
 from kubeocean.kube.store import Entry
 from kubeocean.syncer import metrics
+from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.pods import PodController
+from kubeocean.syncer.topdown.dependencies import DependencySource, Gate
 from kubeocean.syncer.topdown.strays import StrayController
 
 EVERY = 120.0  # seconds between rounds
 SETTLES = 10.0  # seconds after which what disagreed is looked at again
 SLICE, PAUSE = 0.005, 0.02  # seconds of work, and of rest after it
-_COPY = "Copy"
+_COPY, _MIRROR, _NODE = "Copy", "Mirror", "VirtualNode"
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ log = structlog.get_logger(__name__)
 class Suspect(NamedTuple):
     """What disagrees: `key` is the virtual Pod's (or object's), `place` the twin's where only that is known."""
 
-    kind: str  # a findings.Kind, or _COPY with the name of its source for a reason
+    kind: str  # a findings.Kind; _COPY or _MIRROR with the name of its source for a reason; _NODE, with a physical node's key
     reason: str
     key: ObjectKey
     place: ObjectKey | None = None
@@ -51,8 +53,10 @@ class Suspect(NamedTuple):
 class Patrol:
     """Compares both sides of one binding from time to time."""
 
-    def __init__(self, pairing: Pairing, pods: PodController, strays: StrayController) -> None:
-        self._pairing, self._pods, self._strays = pairing, pods, strays
+    def __init__(
+        self, pairing: Pairing, pods: PodController, strays: StrayController, nodes: NodeController
+    ) -> None:
+        self._pairing, self._pods, self._strays, self._nodes = pairing, pods, strays, nodes
         self.name = f"patrol of {pairing.binding_name}"
         self._told: set[Suspect] = set()
 
@@ -90,7 +94,7 @@ class Patrol:
     async def _compare(self) -> set[Suspect]:
         scene = PodScene(
             self._pairing.owner, self._pairing.physical.mount_namespace, self._pairing.physical_node_of,
-            self._pairing.spec.running_daemonset_by_default,
+            self._pairing.spec.running_daemonset_by_default, self._pairing.real_time(),
         )
         found: set[Suspect] = set()
         async for key in _unhurried(self._bound()):
@@ -103,10 +107,16 @@ class Patrol:
             living = self._pairing.virtual.pods.store.get(head.virtual)
             if living is None or living.uid != head.uid:
                 found.add(Suspect(Kind.LEFTOVER_TOKEN, "PodIsOver", head.virtual, token.key))
-        for source in self._pods.dependencies.sources:
+        for kind, source in self._keepers():
             async for key in _unhurried(source.suspects()):
-                found.add(Suspect(_COPY, source.name, key))
+                found.add(Suspect(kind, source.name, key))
+        async for node, differs in _unhurried(self._nodes.suspects()):
+            found.add(Suspect(_NODE, differs, ObjectKey("", node)))
         return found
+
+    def _keepers(self) -> list[tuple[str, DependencySource | Gate]]:
+        dependencies = self._pods.dependencies
+        return [*((_COPY, source) for source in dependencies.sources), *((_MIRROR, gate) for gate in dependencies.gates)]
 
     def _bound(self) -> list[ObjectKey]:
         pods = self._pairing.virtual.pods.store
@@ -128,8 +138,10 @@ class Patrol:
 
     # --- having it looked at -----------------------------------------------------------------------------------------
     def _have_looked_at(self, suspect: Suspect) -> None:
-        if suspect.kind == _COPY:
-            next(source for source in self._pods.dependencies.sources if source.name == suspect.reason).reconsider(suspect.key)
+        if suspect.kind in (_COPY, _MIRROR):
+            next(source for _, source in self._keepers() if source.name == suspect.reason).reconsider(suspect.key)
+        elif suspect.kind == _NODE:
+            self._nodes.controller.enqueue(suspect.key.name)
         elif suspect.place and suspect.kind != Kind.LEFTOVER_TOKEN and not _is_twin_name(suspect.place, suspect.key):
             self._strays.look_again()
         else:

@@ -242,7 +242,7 @@ class Session:
             tasks.create_task(source.run(), name=source.name)
         for gate in pods.dependencies.gates:
             tasks.create_task(gate.run(), name=gate.name)
-        patrol = Patrol(pairing, pods, strays)
+        patrol = Patrol(pairing, pods, strays, nodes)
         tasks.create_task(patrol.run(), name=patrol.name)
         twin_events = TwinEvents(pairing, pods_wait=lambda: len(pods.controller.queue) > 0)
         tasks.create_task(twin_events.run(), name=twin_events.name)

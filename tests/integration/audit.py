@@ -16,7 +16,8 @@ from kubeocean.sandbox.state import ClusterHandle
 
 OURS = ("kubeocean-manager", "kubeocean-syncer")
 _READS = ("get", "list", "watch")
-_NO_WRITES = ("selfsubjectaccessreviews", "subjectaccessreviews", "tokenreviews")  # POSTed questions: nothing is stored
+# POSTed questions: nothing is stored.
+_NO_WRITES = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews", "tokenreviews")
 
 
 @dataclass(frozen=True, slots=True)

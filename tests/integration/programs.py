@@ -107,6 +107,14 @@ class Program:
         """Return how long the log is now, for `tail`."""
         return self.log.stat().st_size if self.log.exists() else 0
 
+    def has_said(self, words: str, since: int = 0) -> bool:
+        """Tell whether the log has these words in it, since `mark`."""
+        if not self.log.exists():
+            return False
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return words.encode() in log.read()
+
     def tail(self, since: int = 0) -> str:
         if not self.log.exists():
             return "(no log)"

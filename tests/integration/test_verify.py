@@ -24,11 +24,13 @@ from kubeocean.kube.resources import (
     SECRETS,
     SERVICES,
 )
+from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.credentials import issue_kubeconfig
 from tests.integration.everything import use_everything
 from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, find, twin_name
 from tests.integration.lending import grant
 from tests.integration.programs import Program
+from tests.integration.test_crashes import store_directly
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -236,3 +238,68 @@ async def test_what_a_lender_grants_by_kubeocean_rbac_is_enough_to_look_and_to_m
         return await find(federation.physical[0], PODS, "second", lender.mount_namespace) is None
 
     await eventually(gone, within=40, what="the second twin ends")
+
+
+async def test_pods_that_should_be_gone_are_told_and_released(
+    federation: Federation, namespace: str, manager: Program, sandbox: Sandbox
+) -> None:
+    """One whose twin is gone, one whose twin lives, and one whose virtual node is gone; all were to go long ago."""
+    virtual, physical = federation.virtual, federation.physical[0]
+    lender = await federation.lend()
+    names = ("stuck", "ending")
+    for name in names:
+        await virtual.create(PODS, build_pod(name, namespace, lender))
+    pods = await federation.running(namespace, *names)
+    await quiet(federation, lender)
+    manager.kill()
+    homeless = build_pod("homeless", namespace, lender, nodeName=f"vnode-{lender.cluster_id}-gone", nodeSelector={})
+    for pod in (*pods, await virtual.create(PODS, homeless)):
+        pod["metadata"] |= {"deletionTimestamp": "2026-01-01T12:00:00Z", "deletionGracePeriodSeconds": 30}
+        await store_directly(sandbox, pod)
+    await discard(physical, PODS, twin_name("stuck", namespace), lender.mount_namespace, grace_seconds=0)
+
+    async def told_of_it() -> bool:
+        _, findings = verify(federation, lender)
+        stuck = told([each for each in findings if each["kind"] == "StuckPod"])
+        assert stuck == {("StuckPod", "NotReleased", "stuck"), ("StuckPod", "NoVirtualNode", "homeless")}, findings
+        return True
+
+    await eventually(told_of_it, within=20, what="both are told")
+    _, repaired = verify(federation, lender, "--repair")
+    assert all(each["repaired"] for each in repaired if each["kind"] == "StuckPod"), repaired
+    for name in ("stuck", "homeless"):
+        assert await find(virtual, PODS, name, namespace) is None, name
+    assert await find(virtual, PODS, "ending", namespace), "its twin lives"
+    manager.ensure()
+
+    async def ended() -> bool:
+        return await find(virtual, PODS, "ending", namespace) is None
+
+    await eventually(ended, within=45, what="the syncer ends the one whose twin lived")
+
+
+async def test_marks_of_a_binding_that_there_is_not_are_told_and_come_off(federation: Federation, namespace: str) -> None:
+    gone, virtual = f"g{namespace[-6:]}", federation.virtual
+    lender = await federation.lend()
+    own = f"kubeocean.io/finalizer-{lender.cluster_id}"
+    await virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+        "name": "abandoned", "namespace": namespace, "labels": {f"kubeocean.io/synced-by-{gone}": "true"},
+        "finalizers": [f"kubeocean.io/finalizer-{gone}", own],
+    }})
+
+    def left(*args: str) -> list[dict[str, Any]]:
+        done = kubeocean(federation, "verify", "--output=json", "--settle=0.5", *args)
+        assert done.returncode in (0, 1), done.stderr
+        found = json.loads(done.stdout)["leftByGoneBindings"]
+        return [each for each in found if each["object"]["namespace"] == namespace]
+
+    (finding,) = left()
+    assert (finding["kind"], finding["reason"], finding["object"]["name"]) == ("StaleMark", "NoSuchBinding", "abandoned")
+    assert gone in finding["cause"]
+    (finding,) = left("--repair")
+    assert finding["repaired"], finding
+    assert not left()
+    marked = await virtual.get(CONFIGMAPS, "abandoned", namespace)
+    assert not [key for key in labels_of(marked) if gone in key]
+    assert f"kubeocean.io/finalizer-{gone}" not in finalizers_of(marked)
+    await virtual.patch(CONFIGMAPS, "abandoned", namespace, {"metadata": {"finalizers": None}})

@@ -17,7 +17,7 @@ A physical node that is missing from the cache is asked for live before its virt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 import structlog
@@ -168,6 +168,32 @@ class NodeController:
         for known in filter(None, (before, lease)):
             for tell in self._on_lease:
                 tell(known)
+
+    # --- for the patrol ----------------------------------------------------------------------------------------------
+    def suspects(self) -> Iterator[tuple[str, str]]:
+        """Yield the physical nodes whose virtual nodes are not what caches and time say they should be, and how they differ."""
+        nodes = {entry.key.name for entry in self.pairing.physical.nodes.store.entries()}
+        for name in sorted(nodes | {physical_name_of(vnode) for vnode in self.pairing.own_vnodes()}):
+            if differs := self._differs(name):
+                yield name, differs
+
+    def _differs(self, name: str) -> str:
+        pairing = self.pairing
+        physical = pairing.physical.nodes.store.object(ObjectKey("", name))
+        existing = pairing.virtual.nodes.store.object(ObjectKey("", vnode_name(pairing.spec.cluster_id, name)))
+        if existing and (is_deleting(existing) or drained_since(existing)):
+            return ""  # on its way out, which takes its time
+        if existing and not is_vnode_of(existing, pairing.spec.cluster_id):
+            return ""
+        if physical is None:
+            return "NoPhysicalNode" if existing else ""
+        lease = assess(self._lease_facts(name, physical, existing))
+        if not lease.decision.leasable:
+            return "NotLeased" if existing else ""
+        if existing is None:
+            return "NotMade"
+        desired = build_vnode(self._vnode_facts(physical, existing, lease, self.reclaim.stand(name, existing, lease)))
+        return "Differs" if any(diff_vnode(existing, desired)) else ""
 
     # --- keeping ---------------------------------------------------------------------------------------------------
     async def _keep(self, physical: Json, existing: Json | None, situation: Situation) -> bool:

@@ -7,7 +7,7 @@ they contradict the cache, the key waits until the cache has caught up, and is d
 from __future__ import annotations
 
 from kubeocean.domain.claimpair import DELETE_POLICY, ClaimFacts, keeper
-from kubeocean.domain.naming import persistent_volume_name, provisioned_volume_name
+from kubeocean.domain.naming import provisioned_volume_name, volume_twin_names
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.provisioning import is_provisioned_claim, origin_uid_of
 from kubeocean.domain.volumemap import virtual_claim_uid_of
@@ -56,9 +56,9 @@ class ClaimProofs:
         """Prove that no twin of a claim is left; one that is kept for its volume's sake (Retain) does not count."""
         if keeper(facts) is None and await self._physical(facts, facts.twin_key) is not None:
             return False
-        for volume in facts.volumes:
-            place = ObjectKey("", persistent_volume_name(name_of(volume), self._pairing.owner.annotation))
-            if await self._physical(facts, place) is not None:
+        owner = self._pairing.owner.annotation
+        for name in (name for volume in facts.volumes for name in volume_twin_names(name_of(volume), owner)):
+            if await self._physical(facts, ObjectKey("", name)) is not None:
                 return False
         return True
 

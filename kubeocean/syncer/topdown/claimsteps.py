@@ -51,6 +51,7 @@ from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, ke
 from kubeocean.kube.quantity import Quantity
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Resource
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.claimadoption import ClaimAdoption
 from kubeocean.syncer.topdown.claimproofs import ClaimProofs
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.marking import mark, unmark
@@ -85,6 +86,7 @@ class ClaimSteps:
         self._pairing, self._storage, self._secrets, self._freshness = pairing, storage, secrets, freshness
         self._virtual, self._physical = pairing.virtual.storage, pairing.physical
         self._proofs = ClaimProofs(pairing, freshness)
+        self._adoption = ClaimAdoption(pairing, storage, freshness)
         self._reset_at: dict[ObjectKey, float] = {}  # loop time
 
     async def take(self, facts: ClaimFacts, step: Step) -> Outcome:
@@ -123,6 +125,9 @@ class ClaimSteps:
             return Outcome(Blocked(forged.reason, forged.message))
         if is_deleting(volume) and not is_marked(volume, facts.cluster_id):
             return Outcome(Blocked("PersistentVolumeTerminating", f"PersistentVolume {name_of(volume)} is being deleted"))
+        if facts.twin is None and is_marked(claim, facts.cluster_id) and await self._take_up(facts, forged):
+            return Outcome()
+        forged = forged.for_twin(facts.twin)
         await self._mark(facts, claim, facts.twin_key)
         await self._mark(facts, volume, ObjectKey("", name_of(forged.volume)))
         if blocked := self._secrets.want(facts.key, forged.secrets):
@@ -140,6 +145,20 @@ class ClaimSteps:
             await self._grow(facts, volume, max(capacity(twin_volume), reached(twin)))
         await self._pass_sizes(facts, claim, twin)
         return Outcome()
+
+    async def _take_up(self, facts: ClaimFacts, forged: ForgedVolume) -> bool:
+        """Tell whether a claim that is marked has its twin although no cache of ours shows it. Raises NameTaken.
+
+        A process before us may have died, or have been the Go project's: its claim is adopted.
+        """
+        live = await self._adoption.find(facts)
+        if live is None:
+            return False
+        if is_ours(live, self._pairing.owner):
+            self._freshness.expect(facts.key, self._storage.claims, live)
+        elif not await self._adoption.take(facts, forged, live):
+            raise _taken(facts, PERSISTENTVOLUMECLAIMS, live, "PhysicalClaimTaken")
+        return True
 
     async def _keep_volume(self, facts: ClaimFacts, forged: ForgedVolume, twin: Json) -> Json | None:
         """Make the physical volume what it should be; return it when it was already."""
@@ -175,10 +194,7 @@ class ClaimSteps:
         except AlreadyExists:
             stored = await calls.get(resource, name_of(obj), namespace_of(obj))
             if not is_ours(stored, self._pairing.owner):
-                raise NameTaken(taken, (
-                    f"{resource.kind} {key_of(obj)} exists in the physical cluster of binding {facts.binding} and is not ours; "
-                    "the lender has to remove it"
-                )) from None
+                raise _taken(facts, resource, stored, taken) from None
         self._freshness.expect(facts.key, informer, stored)
 
     # --- a claim whose data is behind a physical claim -----------------------------------------------------------------
@@ -311,6 +327,13 @@ class ClaimSteps:
                 return  # nobody held it, it is gone
         if written := await unmark(self._pairing.virtual, PERSISTENTVOLUMES, volume, facts.cluster_id):
             self._freshness.expect(facts.key, self._virtual.volumes, written)
+
+
+def _taken(facts: ClaimFacts, resource: Resource, live: Json, reason: str) -> NameTaken:
+    return NameTaken(reason, (
+        f"{resource.kind} {key_of(live)} exists in the physical cluster of binding {facts.binding} and is not ours; the lender "
+        "has to remove it"
+    ))
 
 
 def _terminating(facts: ClaimFacts) -> Blocked:

@@ -78,6 +78,12 @@ class Gate(Protocol):
     def spec_changed(self) -> None:
         """Take notice that the binding's spec is another."""
 
+    def suspects(self) -> Iterable[ObjectKey]:
+        """Return the virtual objects of which its caches show that their copies differ; most are merely in flight."""
+
+    def reconsider(self, key: ObjectKey, /) -> None:
+        """Look at a virtual object again."""
+
     async def take_back(self) -> None:
         """Return when nothing it ever made is left in the physical cluster; the Pods are gone already."""
 

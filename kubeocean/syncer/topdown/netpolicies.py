@@ -15,7 +15,7 @@ policies at all, nobody can ask an API server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 
 import structlog
@@ -27,7 +27,7 @@ from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import Labels, map_policy, needs_namespaces, policy_content, selects
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import ApiError, Forbidden
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, namespace_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of
 from kubeocean.kube.resources import NETWORKPOLICIES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
@@ -257,6 +257,29 @@ class NetworkPolicyMirror:
         self._in_force.pop(key, None)
         self._refused.pop(key, None)
         self._changed_state(key)
+
+    def suspects(self) -> Iterator[ObjectKey]:
+        """See dependencies.Gate. What is refused is known, and looked at again anyhow."""
+        if not self.copies.informer.has_synced:
+            return
+        for entry in self.pairing.virtual.network_policies.store.entries():
+            if entry.key.namespace in self._pods and entry.key not in self._refused and self._differs(entry.object()):
+                yield entry.key
+        for copy in self.copies.informer.store.entries():
+            origin = copy.summary
+            if origin and self.pairing.virtual.network_policies.store.get(origin) is None and not is_deleting(copy.object()):
+                yield origin
+
+    def _differs(self, policy: Json) -> bool:
+        namespaces = self._namespaces(policy)
+        if namespaces is None:
+            return False
+        wanted = map_policy(policy, self.pairing.owner, self.pairing.physical.mount_namespace, namespaces)
+        return decide_copy(wanted, self.copies.get(name_of(wanted)), policy_content) is not None
+
+    def reconsider(self, key: ObjectKey) -> None:
+        """See dependencies.Gate."""
+        self.controller.enqueue(key)
 
     # --- the end -------------------------------------------------------------------------------------------------------
     async def take_back(self) -> None:

@@ -148,6 +148,8 @@ class ObjectKeeper:
     # --- in use ------------------------------------------------------------------------------------------------------
     async def _provide(self, key: ObjectKey) -> Result:
         live: Json | None = None
+        # Marked before we come to it: its copy may be there, made by a process that died or by the Go project.
+        contested = key in self.trouble or self.marked.store.get(key) is not None
         self.ready.discard(key)
         self.missing.want(key)
         try:
@@ -155,7 +157,7 @@ class ObjectKeeper:
             if live is None:
                 self._miss(key)
                 return Result()
-            stored = await self._copier.carry(live, self._labels(key), contested=key in self.trouble)
+            stored = await self._copier.carry(live, self._labels(key), contested=contested)
         except NameTaken as taken:
             self._tell(key, live, Blocked("DependencyConflict", str(taken)))
             return Result(TAKEN_AGAIN)

@@ -16,7 +16,7 @@ on the virtual Service, and the Pod starts without.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 import structlog
@@ -41,7 +41,7 @@ from kubeocean.domain.servicemap import (
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import ApiError
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of, key_of, name_of
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, name_of
 from kubeocean.kube.resources import ENDPOINTSLICES, SERVICES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
@@ -290,6 +290,35 @@ class ServiceMirror:
             return True
         self.controller.freshness.expect(key, originals, live)
         return False
+
+    def suspects(self) -> Iterator[ObjectKey]:
+        """See dependencies.Gate. What is refused is known, and looked at again anyhow."""
+        if not (self.services.informer.has_synced and self.slices.informer.has_synced):
+            return
+        for key in self._keys_of(self.pairing.spec.service_namespaces):
+            if key not in self._said and self._differs(key):
+                yield key
+        for copies in (self.services, self.slices):
+            for entry in copies.informer.store.entries():
+                if entry.summary and self._original(entry.summary) is None and not is_deleting(entry.object()):
+                    yield entry.summary
+
+    def _differs(self, key: ObjectKey) -> bool:
+        if (original := self._original(key)) is None:
+            return False  # its copies tell
+        wanted = map_service(original, self.pairing.owner, self.pairing.physical.mount_namespace)
+        if decide_copy(wanted, self.services.get(name_of(wanted)), service_content, replaces=replaces_service):
+            return True
+        if (slices := self._wanted_slices(key)) is None:
+            return False
+        for name, each in slices.items():
+            if decide_copy(each, self.slices.get(name), slice_content, replaces=replaces_slice):
+                return True
+        return any(name_of(copy) not in slices and not is_deleting(copy) for copy in self.slices.of(key))
+
+    def reconsider(self, key: ObjectKey) -> None:
+        """See dependencies.Gate."""
+        self.controller.enqueue(key)
 
     # --- the end -------------------------------------------------------------------------------------------------------
     async def take_back(self) -> None:

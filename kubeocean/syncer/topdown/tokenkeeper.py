@@ -18,13 +18,13 @@ import structlog
 
 from kubeocean.api import names
 from kubeocean.clusters.physical import BY_VIRTUAL
-from kubeocean.clusters.podsummary import VirtualPod
+from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podmap import build_physical_pod
-from kubeocean.domain.podrefs import SECRET, references_of
 from kubeocean.domain.podtoken import TokenSecret
 from kubeocean.domain.refusal import Refusal
+from kubeocean.domain.tokenadoption import as_mounted, may_adopt_token_secret
 from kubeocean.domain.tokenlife import TokenLife, diff_token_secret, read_life, texts_of
 from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.controller import Controller, Result
@@ -68,11 +68,8 @@ class TokenKeeper:
         self._starting = True
         self._pairing.listen(self._pairing.physical.token_secrets, self._secret_changed)
         self._pairing.listen(self._pairing.virtual.root_cas, self._root_ca_changed)
+        self._pairing.listen(self._pairing.physical.pods, self._twin_changed)
         self._starting = False
-        for entry in self._pairing.physical.pods.store.entries():
-            virtual = entry.summary.virtual
-            if virtual and virtual.name and not self._secrets_of(virtual):
-                self.controller.enqueue(virtual)
 
     def look_again(self) -> None:
         """Decide anew when each Secret is due: the clock has stepped."""
@@ -87,6 +84,13 @@ class TokenKeeper:
             self._schedule(new)
         elif old and self._living(old.summary.virtual, old.summary.uid):
             self.controller.enqueue(old.summary.virtual)
+
+    def _twin_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
+        """Look at twins that were there before us, and at those that became ours as they ran."""
+        virtual = new.summary.virtual if new else None
+        adopted = old is not None and not old.summary.ours
+        if virtual and virtual.name and (self._starting or adopted) and not self._secrets_of(virtual):
+            self.controller.enqueue(virtual)
 
     def _schedule(self, entry: Entry[TokenSecretHead]) -> None:
         head = entry.summary
@@ -124,11 +128,13 @@ class TokenKeeper:
         forged = build_physical_pod(vpod, self._twins.context_of(vpod))
         if isinstance(forged, Refusal):
             return Result()
-        twin = self._pairing.twin_of(key)
-        # An adopted twin may have its token from elsewhere: what it does not mount would serve nobody.
-        runs = twin is not None and twin.summary.virtual_uid == living.uid
-        mounted = {each.name for each in references_of(twin.object()) if each.kind == SECRET} if twin and runs else set()
-        waits = [await self._keep(key, vpod, token, token.name in mounted) for token in forged.tokens]
+        entry = self._pairing.twin_of(key)
+        twin = entry.object() if entry and entry.summary.ours and entry.summary.virtual_uid == living.uid else None
+        waits = []
+        for token in forged.tokens:
+            # An adopted twin has its files under other names, or from elsewhere: what it does not mount would serve nobody.
+            mounted = as_mounted(token, forged.pod, twin) if twin else None
+            waits.append(await self._keep(key, vpod, mounted or token, mounted is not None))
         return Result(min((wait for wait in waits if wait is not None), default=None))
 
     async def _keep(self, key: ObjectKey, vpod: Json, token: TokenSecret, runs: bool) -> float | None:
@@ -156,7 +162,7 @@ class TokenKeeper:
     async def _renew(self, key: ObjectKey, vpod: Json, token: TokenSecret, place: ObjectKey) -> float | None:
         pairing = self._pairing
         live = await self._read(place)
-        if live and not is_ours(live, pairing.owner):
+        if live and not (is_ours(live, pairing.owner) or may_adopt_token_secret(live, vpod)):
             if key not in self._told:
                 pairing.events.event(vpod, "Warning", *taken(live))
                 self._told.add(key)

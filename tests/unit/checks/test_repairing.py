@@ -1,6 +1,7 @@
 """Repairs that must not happen: between the look and the write the world has changed, or the object was never ours."""
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from kubeocean.checks.opening import Sides
 from kubeocean.checks.repairing import repair
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
 from kubeocean.domain.findings import Finding, Kind, Mend, Side, ref_to
-from kubeocean.domain.podfindings import Claims, PodScene, check_token_secret, check_twin, check_vpod
+from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check_token_secret, check_twin, check_vpod
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
@@ -152,3 +153,42 @@ async def test_the_label_of_another_borrower_stays(clusters: Clusters) -> None:
 async def test_what_nothing_mends_is_left(clusters: Clusters) -> None:
     given: dict[str, Any] = {"about": ref_to(Side.VIRTUAL, PODS, clusters.vpod), "cause": "c", "remedy": "r"}
     assert (await repair(clusters.sides, Finding(Kind.WRONG_NODE, "RunsElsewhere", **given)))[0] is False
+
+
+def stuck(clusters: Clusters, node: str = VNODE) -> Finding:
+    """Have the virtual Pod on its way out for long, its twin gone from our sight; return what is found."""
+    metadata = {**clusters.vpod["metadata"], "deletionTimestamp": "2026-01-01T11:00:00Z", "deletionGracePeriodSeconds": 30}
+    spec = {**clusters.vpod["spec"], "nodeName": node}
+    clusters.vpod = clusters.virtual.put(PODS, {**clusters.vpod, "metadata": metadata, "spec": spec})
+    check = check_vpod if node == VNODE else check_homeless
+    finding = check(clusters.vpod, None, replace(SCENE, now=NOON))
+    assert finding
+    return finding
+
+
+async def test_a_pod_that_should_be_gone_is_released_only_when_its_twin_is_proved_gone(clusters: Clusters) -> None:
+    finding = stuck(clusters)
+    assert await repair(clusters.sides, finding) == (False, "left: its twin lives after all")
+    assert clusters.writes == []
+    clusters.physical.remove(PODS, ObjectKey("lent", clusters.twin["metadata"]["name"]))
+    assert await repair(clusters.sides, finding) == (True, "released: its twin is gone")
+    assert clusters.writes == ["delete pods"]
+    assert ("pods", ObjectKey("shop", "web-0")) not in clusters.virtual.objects
+
+
+async def test_a_successor_of_a_pod_that_should_be_gone_is_not_released(clusters: Clusters) -> None:
+    finding = stuck(clusters)
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    clusters.virtual.put(PODS, pair(uid="v-2")[0])
+    assert await repair(clusters.sides, finding) == (False, "left: it is gone by itself")
+    assert clusters.writes == []
+
+
+async def test_a_pod_without_its_node_is_released_only_while_the_node_is_gone(clusters: Clusters) -> None:
+    finding = stuck(clusters, "vnode-edge-gone")
+    clusters.physical.remove(PODS, ObjectKey("lent", clusters.twin["metadata"]["name"]))
+    clusters.virtual.put(NODES, {"metadata": {"name": "vnode-edge-gone"}})
+    mended, done = await repair(clusters.sides, finding)
+    assert (mended, done) == (False, "left: Node vnode-edge-gone is there again, and its syncer ends the Pod")
+    clusters.virtual.remove(NODES, ObjectKey("", "vnode-edge-gone"))
+    assert (await repair(clusters.sides, finding))[0] is True

@@ -1,10 +1,20 @@
 from typing import cast
 
-from kubeocean.clusters.permissions import INSTALL_RULES, NODE_PROXY_RULES, PHYSICAL_RULES, VIRTUAL_RULES, find_missing
+import pytest
+
+from kubeocean.clusters.permissions import (
+    INSTALL_RULES,
+    NODE_PROXY_RULES,
+    PHYSICAL_RULES,
+    VIRTUAL_RULES,
+    KnownRights,
+    find_missing,
+)
 from kubeocean.clusters.rbac import build_rules
 from kubeocean.kube.client import Client
+from kubeocean.kube.errors import Forbidden
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import Resource
+from kubeocean.kube.resources import SELFSUBJECTRULESREVIEWS, Resource
 
 
 def test_a_lender_grants_secrets_and_pod_writes_in_the_mount_namespace_only() -> None:
@@ -51,3 +61,59 @@ async def test_what_is_optional_is_granted_but_not_missed() -> None:
 def test_the_right_to_a_nodes_proxy_is_asked_for_apart_and_only_to_read() -> None:
     assert not any(rule.resource == "nodes/proxy" for rule in PHYSICAL_RULES)
     assert [(rule.resource, rule.verbs) for rule in NODE_PROXY_RULES] == [("nodes/proxy", ("get",))]
+
+
+class Authorizer:
+    """Lists `rules`, and answers every question with `allows`; counts both kinds."""
+
+    def __init__(self) -> None:
+        self.rules: list[Json] = [{"verbs": ["get"], "resources": ["pods"]}, {"verbs": ["list"], "resources": ["nodes"]}]
+        self.allows, self.incomplete, self.lists = True, False, True
+        self.questions = 0
+
+    async def create(self, resource: Resource, _: Json) -> Json:
+        if resource == SELFSUBJECTRULESREVIEWS:
+            if not self.lists:
+                raise Forbidden("may not ask", status=403)
+            return {"status": {"resourceRules": self.rules, "incomplete": self.incomplete}}
+        self.questions += 1
+        return {"status": {"allowed": self.allows}}
+
+    async def look(self, rights: KnownRights, namespace: str = "team-a") -> tuple[bool, bool]:
+        """Return whether something is missing, and whether that took more than the list of rules."""
+        self.questions = 0
+        return bool(await rights.find_missing(cast(Client, self), namespace)), self.questions > 0
+
+
+async def test_the_questions_are_asked_again_only_when_the_rules_are_others() -> None:
+    authorizer, rights = Authorizer(), KnownRights()
+    assert await authorizer.look(rights) == (False, True)
+    assert await authorizer.look(rights) == (False, False)
+    authorizer.rules.reverse()
+    assert await authorizer.look(rights) == (False, False), "in another order they are the same rules"
+    authorizer.rules.pop()
+    authorizer.allows = False
+    assert await authorizer.look(rights) == (True, True)
+
+
+async def test_what_is_missing_is_asked_for_until_it_is_there() -> None:
+    authorizer, rights = Authorizer(), KnownRights()
+    authorizer.allows = False
+    assert await authorizer.look(rights) == (True, True)
+    authorizer.allows = True  # by an authorizer that lists no rules
+    assert await authorizer.look(rights) == (False, True)
+
+
+async def test_another_namespace_is_another_question() -> None:
+    authorizer, rights = Authorizer(), KnownRights()
+    await authorizer.look(rights)
+    assert await authorizer.look(rights, "team-b") == (False, True)
+
+
+@pytest.mark.parametrize("lack", [{"incomplete": True}, {"lists": False}], ids=["incomplete", "refused"])
+async def test_rules_that_are_not_all_known_spare_no_question(lack: dict[str, bool]) -> None:
+    authorizer, rights = Authorizer(), KnownRights()
+    for field, value in lack.items():
+        setattr(authorizer, field, value)
+    for _ in range(2):
+        assert await authorizer.look(rights) == (False, True)

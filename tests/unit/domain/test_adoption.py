@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from kubeocean.api import names
-from kubeocean.domain.adoption import build_pod_adoption, is_unowned, may_adopt_copy, may_adopt_pod
+from kubeocean.domain.adoption import (
+    build_adoption,
+    build_pod_adoption,
+    is_unowned,
+    may_adopt_copy,
+    may_adopt_pod,
+    may_adopt_volume,
+)
+from kubeocean.domain.naming import persistent_volume_name
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
 from kubeocean.kube.meta import Json
@@ -80,3 +88,56 @@ def copy_of(name: str = "app", labels: dict[str, str] = MANAGED, **metadata: Any
 ], ids=["the copy of this object", "of another", "a stranger's", "another borrower's", "on its way out"])
 def test_which_copies_are_adopted(copy: Json, adopted: bool) -> None:
     assert may_adopt_copy(copy, copy_of(labels=OWNER.labels())) is adopted
+
+
+THEIRS = persistent_volume_name("disk", "")
+CLAIM: Json = {
+    "metadata": {"name": "data-x", "namespace": "lent", "uid": "c-1"}, "spec": {"volumeName": THEIRS},
+    "status": {"phase": "Bound"},
+}
+DESIRED: Json = {
+    "metadata": {"name": "ours", "labels": OWNER.labels(), "annotations": {
+        **OWNER.annotations(), names.VIRTUAL_NAME_ANNOTATION: "disk",
+    }},
+    "spec": {"csi": {"driver": "d", "volumeHandle": "h", "nodeStageSecretRef": {"name": "ours", "namespace": "lent"}}},
+}
+
+
+def disk(name: str = THEIRS, claim: str = "c-1", labels: dict[str, str] = MANAGED, told: str = "disk", **source: Any) -> Json:
+    metadata = {"name": name, "uid": "d-1", "resourceVersion": "7", "labels": labels}
+    spec = {"csi": {"driver": "d", "volumeHandle": "h", **source}, "claimRef": {"uid": claim}}
+    return {"metadata": metadata | {"annotations": {names.VIRTUAL_NAME_ANNOTATION: told} if told else {}}, "spec": spec}
+
+
+VOLUMES: dict[str, tuple[Json, Json, bool]] = {
+    "the same storage, bound to this claim": (disk(), CLAIM, True),
+    "its name alone tells": (disk(told=""), CLAIM, True),
+    "its Secret is another": (disk(nodeStageSecretRef={"name": "theirs", "namespace": "lent"}), CLAIM, True),
+    "ours since an adoption that was cut short": (disk(labels=OWNER.labels()), CLAIM, True),
+    "other storage": (disk(volumeHandle="another"), CLAIM, False),
+    "other storage of the same driver's": (disk(volumeAttributes={"share": "b"}), CLAIM, False),
+    "it says that it is another's": (disk(told="disk-2"), CLAIM, False),
+    "another name": (disk(name="disk-of-a-lender"), CLAIM, False),
+    "reserved for another claim": (disk(claim="c-0"), CLAIM, False),
+    "a stranger's": (disk(labels={"app": "theirs"}), CLAIM, False),
+    "another borrower's": (disk(labels=SOMEBODY.labels()), CLAIM, False),
+    "the claim is not bound": (disk(), {**CLAIM, "status": {"phase": "Pending"}}, False),
+    "the claim is bound to another volume": (disk(), {**CLAIM, "spec": {"volumeName": "other"}}, False),
+    "on its way out": (
+        {**disk(), "metadata": {**disk()["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z"}}, CLAIM, False,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VOLUMES)
+def test_which_volumes_are_adopted(case: str) -> None:
+    volume, claim, adopted = VOLUMES[case]
+    assert may_adopt_volume(volume, claim, DESIRED, OWNER) is adopted
+
+
+def test_an_adopted_volume_is_ours_and_keeps_its_name_and_storage() -> None:
+    patch = build_adoption(disk(), DESIRED)
+    assert (patch["metadata"]["uid"], patch["metadata"]["resourceVersion"]) == ("d-1", "7")
+    adopted = apply_merge(disk(), patch)
+    assert is_ours(adopted, OWNER)
+    assert (adopted["metadata"]["name"], adopted["spec"]) == (THEIRS, disk()["spec"])

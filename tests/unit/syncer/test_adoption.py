@@ -3,6 +3,7 @@
 What that project leaves on both sides is in `adoption/*.yaml`.
 """
 
+import asyncio
 import copy
 from collections import Counter
 from pathlib import Path
@@ -10,15 +11,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubeocean.domain.naming import physical_name
+from kubeocean.domain.naming import persistent_volume_name, physical_name
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    NAMESPACES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SECRETS,
+)
 from tests.unit.syncer.lives import GLANCE, Stage
 from tests.unit.syncer.world import Server
 
 pytestmark = pytest.mark.looptime
 FIXTURES = Path(__file__).with_name("adoption")
-RESOURCES = {resource.kind: resource for resource in (CONFIGMAPS, NAMESPACES, NODES, PODS)}
+RESOURCES = {resource.kind: resource for resource in (
+    CONFIGMAPS, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, SECRETS,
+)}
 OWNER = "kubeocean.io/owner"
 
 
@@ -33,6 +44,14 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 def below(server: Server, kind: str, name: str) -> Json:
     return copy.deepcopy(server.objects[kind, ObjectKey("mount", physical_name(name, "ns"))])
+
+
+def pv(server: Server, name: str) -> Json:
+    return copy.deepcopy(server.find(PERSISTENTVOLUMES, persistent_volume_name(f"pv-{name}", "")))
+
+
+def secret(stage: Stage, name: str) -> Json:
+    return copy.deepcopy(stage.physical.find(SECRETS, name, "mount"))
 
 
 async def take_over(stage: Stage) -> None:
@@ -72,6 +91,77 @@ async def test_the_copy_of_a_configmap_in_use_is_adopted(monkeypatch: pytest.Mon
     assert stage.virtual.find(CONFIGMAPS, "app", "ns") == marked, "it was marked already"
 
 
+async def test_a_claim_and_its_volume_are_adopted_under_the_names_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    physical, kind = stage.physical, "persistentvolumeclaims"
+    before, marked = below(physical, kind, "data"), copy.deepcopy(stage.virtual.find(PERSISTENTVOLUMECLAIMS, "data", "ns"))
+    volume_before, volume_marked = pv(physical, "data"), copy.deepcopy(stage.virtual.find(PERSISTENTVOLUMES, "pv-data"))
+    await take_over(stage)
+    after, volume = below(physical, kind, "data"), pv(physical, "data")
+    for old, new in ((before, after), (volume_before, volume)):
+        assert uid_of(new) == uid_of(old)
+        assert labels_of(new) == labels_of(old) | stage.owner.labels()
+    assert after["spec"] == before["spec"]
+    assert volume["spec"] == volume_before["spec"] | {"persistentVolumeReclaimPolicy": "Retain"}
+    assert stage.virtual.find(PERSISTENTVOLUMECLAIMS, "data", "ns") == marked, "it was marked already"
+    assert stage.virtual.find(PERSISTENTVOLUMES, "pv-data") == volume_marked
+
+
+async def test_a_claim_bound_to_other_storage_is_left_alone_and_its_pod_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    before = below(stage.physical, "persistentvolumeclaims", "theirs"), pv(stage.physical, "theirs")
+    await take_over(stage)
+    assert (below(stage.physical, "persistentvolumeclaims", "theirs"), pv(stage.physical, "theirs")) == before
+    conditions = {each["type"]: each for each in stage.virtual.find(PODS, "waiting", "ns")["status"]["conditions"]}
+    assert conditions["PhysicalPodCreated"]["reason"] == "PhysicalClaimTaken"
+    assert "not ours; the lender has to remove it" in conditions["PhysicalPodCreated"]["message"]
+
+
+async def test_a_claim_that_was_adopted_goes_with_its_virtual_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    async with stage.life():
+        await stage.rest(GLANCE)
+        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
+        await stage.virtual.delete(PERSISTENTVOLUMECLAIMS, "data", "ns", uid="uid-of-data")
+        await stage.rest(GLANCE)
+    left = [key.name for server in (stage.virtual, stage.physical) for (_, key) in server.objects]
+    assert not [name for name in left if name.startswith("data")]
+    assert "pv-data-59511dec624fad40a0603e176bd52fbd" not in left
+    assert not stage.virtual.find(PERSISTENTVOLUMES, "pv-data")["metadata"]["finalizers"]
+
+
+async def test_the_token_secret_that_a_twin_mounts_is_adopted_and_renewed_under_its_own_keys(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = begin(monkeypatch)
+    async with stage.life():
+        await stage.rest(GLANCE)
+        first = secret(stage, "web-token-of-go")
+        await asyncio.sleep(3607)
+        second = secret(stage, "web-token-of-go")
+    assert uid_of(first) == uid_of(second) == "token-of-web"
+    assert labels_of(first)[OWNER] == stage.owner.label
+    assert list(first["data"]) == list(second["data"]) == ["sa-token"], "the twin projects this key, and no certificate"
+    assert len({"b2xk", first["data"]["sa-token"], second["data"]["sa-token"]}) == 3
+    assert [write for write in stage.physical.writes if "secrets" in write] == ["patch secrets"] * 2
+
+
+async def test_a_token_secret_of_an_adopted_pod_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    async with stage.life():
+        await stage.rest(GLANCE)
+        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
+        await stage.rest(GLANCE)
+    assert ("secrets", ObjectKey("mount", "web-token-of-go")) not in stage.physical.objects
+
+
+async def test_a_token_secret_that_no_twin_of_ours_mounts_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    before = secret(stage, "other-token-of-go")
+    await take_over(stage)
+    assert secret(stage, "other-token-of-go") == before
+
+
 async def test_the_virtual_node_is_kept_with_its_port_and_what_users_added(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
     await take_over(stage)
@@ -85,7 +175,8 @@ async def test_the_virtual_node_is_kept_with_its_port_and_what_users_added(monke
 async def test_nothing_is_deleted_and_no_twin_made(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
     await take_over(stage)
-    assert [write for write in stage.writes() if write.startswith("delete") or write == "create pods"] == []
+    made = ("create pods", "create configmaps", "create secrets", "create persistentvolumes")
+    assert [write for write in stage.writes() if write.startswith("delete") or write in made] == []
     assert stage.ended == {}
 
 

@@ -9,6 +9,8 @@ from prometheus_client import REGISTRY
 from kubeocean.api import names
 from kubeocean.domain.findings import Kind
 from kubeocean.kube.resources import PODS
+from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.patrol import Patrol
 from kubeocean.syncer.topdown.strays import StrayController
 from tests.unit.syncer.test_pod_proofs import KEY, Case
@@ -37,7 +39,8 @@ async def case() -> Case:
 
 def patrol_of(case: Case) -> tuple[Patrol, StrayController]:
     strays = StrayController(case.pods.pairing, case.pods.controller.enqueue)
-    return Patrol(case.pods.pairing, case.pods, strays), strays
+    nodes = NodeController(case.pods.pairing, LeaseKeeper(case.pods.pairing))
+    return Patrol(case.pods.pairing, case.pods, strays, nodes), strays
 
 
 def counted(kind: Kind) -> float:
