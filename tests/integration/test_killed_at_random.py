@@ -1,8 +1,9 @@
 """A syncer is killed more than a hundred times at random moments, while Pods come and go: nobody is harmed by it.
 
-Half of the moments lie in the start of a process, half in the work of one. What happened is read from the audit logs of both
-API servers. The moments follow from a seed, which is printed; another one, or fewer kills while you work on it:
-KUBEOCEAN_TEST_SEED=7, KUBEOCEAN_TEST_KILLS=20. A sandbox of its own, in which nobody else writes.
+Some of the moments lie in the start of a process, some in the work of one, and some in the middle of a burst of Pods. What
+happened is read from the audit logs of both API servers. The moments follow from a seed, which is printed; another one, or
+fewer kills while you work on it: KUBEOCEAN_TEST_SEED=7, KUBEOCEAN_TEST_KILLS=20. A sandbox of its own, in which nobody else
+writes.
 """
 
 import asyncio
@@ -40,9 +41,11 @@ from tests.integration.programs import Program
 pytestmark = pytest.mark.timeout(900)
 SEED = int(os.environ.get("KUBEOCEAN_TEST_SEED", "20261128"))
 KILLS = int(os.environ.get("KUBEOCEAN_TEST_KILLS", "110"))
-STARTING, WORKING = (0.2, 1.4), (0.0, 1.2)  # seconds after the process started, and after it said that it works
+# Seconds after the process started, after it said that it works, and after users asked for something meanwhile.
+STARTING, WORKING, BUSY = (0.2, 1.4), (0.0, 1.2), (0.0, 0.15)
 WORKS = "syncer works"
 AT_MOST = 50  # Pods at a time
+BURST = 6  # Pods at once
 MANAGED: Json = {"kubeocean.io/managed-by": "kubeocean"}
 MADE = (201, 504)  # 504 is what a server notes of a client that died; its object may be there
 
@@ -54,7 +57,7 @@ def small(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
 
 @dataclass
 class Users:
-    """Create Pods that need a ConfigMap, a Secret and a token, and delete some again, until told to stop."""
+    """Create Pods that need a ConfigMap, a Secret and a token, and delete some again, some at once, until told to stop."""
 
     federation: Federation
     lender: Lender
@@ -62,20 +65,28 @@ class Users:
     rng: Random
     living: dict[str, str] = field(default_factory=dict)  # uids by name
     deleted: set[str] = field(default_factory=set)
+    made: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever they begin to ask for something
 
     async def come_and_go(self) -> None:
         while True:
-            await asyncio.sleep(self.rng.uniform(0.1, 0.5))
-            if self.rng.random() < 0.4 + 0.6 * (len(self.living) >= AT_MOST) and len(self.living) > 2:
-                name = self.rng.choice(sorted(self.living)[2:])  # the first two stay: what all need is never out of use
-                self.deleted.add(name)
-                del self.living[name]
-                grace = self.rng.choice((None, 1, 5))
-                await discard(self.federation.virtual, PODS, name, self.namespace, grace_seconds=grace)
-            else:
-                await self.create(f"pod-{len(self.living) + len(self.deleted):04}")
+            await asyncio.sleep(self.rng.uniform(0.3, 1.5))
+            self.asked.set()
+            await asyncio.gather(*(self.come_or_go() for _ in range(self.rng.randint(1, BURST))))
 
-    async def create(self, name: str) -> None:
+    async def come_or_go(self) -> None:
+        if self.rng.random() < 0.4 + 0.6 * (len(self.living) >= AT_MOST) and len(self.living) > 2:
+            name = self.rng.choice(sorted(self.living)[2:])  # the first two stay: what all need is never out of use
+            self.deleted.add(name)
+            del self.living[name]
+            grace = self.rng.choice((None, 1, 5))
+            await discard(self.federation.virtual, PODS, name, self.namespace, grace_seconds=grace)
+        else:
+            await self.create()
+
+    async def create(self) -> None:
+        self.made += 1
+        name = f"pod-{self.made:04}"
         env = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "password"}}]
         container = {"name": "main", "image": "busybox", "envFrom": env}
         pod = build_pod(name, self.namespace, self.lender, containers=[container], terminationGracePeriodSeconds=2)
@@ -115,10 +126,10 @@ async def test_a_syncer_killed_at_random_harms_nobody(small: Sandbox, syncers: C
         await start_working(syncer)
         born = {name_of(vnode): uid_of(vnode) for vnode in await federation.vnodes(lender)}
         users = Users(federation, lender, namespace, Random(SEED + 1))
-        await users.create("pod-0000")
-        await users.create("pod-0001")
+        await users.create()
+        await users.create()
         coming_and_going = asyncio.create_task(users.come_and_go())
-        await kill_again_and_again(syncer, Random(SEED))
+        await kill_again_and_again(syncer, Random(SEED), users.asked)
         coming_and_going.cancel()
         with suppress(asyncio.CancelledError):
             await coming_and_going
@@ -192,16 +203,18 @@ async def works(syncer: Program, mark: int) -> None:
     await eventually(said, within=30, what="the syncer works")
 
 
-async def kill_again_and_again(syncer: Program, rng: Random) -> None:
+async def kill_again_and_again(syncer: Program, rng: Random, asked: asyncio.Event) -> None:
     """Kill the running syncer and all its successors; the last one is left to the caller to start."""
     reached: Counter[bool] = Counter()
     mark = 0
     for _ in range(KILLS):
-        if rng.random() < 0.5:
-            await asyncio.sleep(rng.uniform(*STARTING))
-        else:
+        kind = rng.choices((STARTING, WORKING, BUSY), (4, 2, 4))[0]
+        if kind is not STARTING:
             await works(syncer, mark)
-            await asyncio.sleep(rng.uniform(*WORKING))
+        if kind is BUSY:
+            asked.clear()
+            await asked.wait()
+        await asyncio.sleep(rng.uniform(*kind))
         assert syncer.alive, f"it ended by itself with {syncer.exit_code}:\n{syncer.tail(mark)}"
         reached[syncer.has_said(WORKS, mark)] += 1
         syncer.kill()
