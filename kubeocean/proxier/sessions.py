@@ -26,6 +26,7 @@ from kubeocean.proxier.tunnel import Traffic
 CUT_WITHIN: Final = 6.0  # seconds for what was cut to end: a tunnel still delivers what it has read
 
 OPEN = Gauge("kubeocean_proxier_sessions", "Streams that are open.", ("clusterbinding", "action"))
+TASKS = Gauge("kubeocean_proxier_tasks", "Tasks of the event loop: some for each binding and each stream that is open.")
 BYTES = Metric("kubeocean_proxier_stream_bytes_total", "Bytes carried, by direction.", ("clusterbinding", "direction"))
 
 log = structlog.get_logger(__name__)
