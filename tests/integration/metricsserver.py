@@ -65,7 +65,8 @@ def command(binary: Path, cluster: ClusterHandle, kubeconfig: Path, folder: Path
     """Return its command line: its manifest's, and what is needed outside of a Pod."""
     return [
         str(binary), "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname", "--kubelet-use-node-status-port",
-        "--metric-resolution=10s", "--kubelet-request-timeout=9s", f"--kubelet-certificate-authority={cluster.folder}/pki/ca.crt",
+        "--metric-resolution=10s", "--kubelet-request-timeout=9s",
+        f"--kubelet-certificate-authority={cluster.folder}/pki/ca.crt",
         *(f"--{use}kubeconfig={kubeconfig}" for use in ("", "authentication-", "authorization-")),
         f"--cert-dir={folder}/metrics-server-tls", "--bind-address=127.0.0.1", f"--secure-port={port}",
     ]

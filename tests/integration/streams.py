@@ -1,6 +1,7 @@
 """Streams that stay open while a test does something to those who carry them."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -76,10 +77,12 @@ async def typing(kubectl: Kubectl, namespace: str, pod: str) -> AsyncIterator[Ty
 
 
 @asynccontextmanager
-async def forwarding(kubectl: Kubectl, namespace: str, pod: str) -> AsyncIterator[Forwarding]:
+async def forwarding(kubectl: Kubectl, namespace: str, pod: str, *, spdy: bool = False) -> AsyncIterator[Forwarding]:
+    """With `spdy` kubectl learns at once that the far end is gone; over WebSocket some seconds later, whoever carries it."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
-        *kubectl.argv, "port-forward", pod, "-n", namespace, f"{port}:80", stdout=PIPE, stderr=STDOUT
+        *kubectl.argv, "port-forward", pod, "-n", namespace, f"{port}:80", stdout=PIPE, stderr=STDOUT,
+        env={**os.environ, "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false" if spdy else "true"},
     )
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
