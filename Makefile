@@ -48,7 +48,8 @@ bench: $(READY) assets ## Measure a burst of Pods: direct, floor and federated i
 	@$(BIN)/kubeocean bench burst --pods 500 --nodes 50
 
 assets: $(READY) ## Find or build the real Kubernetes binaries (once; about 8 minutes)
-	@$(BIN)/kubeocean sandbox assets $(if $(filter 0,$(shell id -u)),--kubelet)  # only root can have real nodes
+	@# Only root can have real nodes.
+	@$(BIN)/kubeocean sandbox assets --metrics-server $(if $(filter 0,$(shell id -u)),--kubelet)
 
 update: $(READY) ## Regenerate what is generated
 	@set -e; for update in hack/update-*; do $$update; done

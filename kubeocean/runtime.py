@@ -39,14 +39,14 @@ from kubeocean.kube.resources import NAMESPACES
 from kubeocean.manager.bindings import BindingController
 from kubeocean.manager.launcher import Launcher, NoLauncher
 from kubeocean.manager.policies import OrphanPolicyController
-from kubeocean.manager.proxierprocess import ProxierProcess
+from kubeocean.manager.proxierprocess import LetGo, ProxierProcess
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
 from kubeocean.obs.openfiles import allow_most_open_files
 from kubeocean.proxier import metrics as proxier_metrics
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
 from kubeocean.proxier.sessions import Limits
-from kubeocean.proxier.supervised import end_with_parent, report
+from kubeocean.proxier.supervised import leave_with_parent, report
 from kubeocean.proxier.tlsbuffers import shrink_tls_buffers
 from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
@@ -103,9 +103,11 @@ async def run_manager(settings: ManagerSettings) -> None:
         if settings.install_crds:
             await process.install_crds()
 
+        proxiers = LetGo()
+
         async def lead() -> None:
             async with asyncio.TaskGroup() as tasks:
-                launcher = _launcher(settings, process, tasks)
+                launcher = _launcher(settings, process, tasks, proxiers)
                 bindings = BindingController(process.virtual, launcher, process.events, user_agent=process.user_agent)
                 if isinstance(launcher, InProcessLauncher):
                     launcher.on_change, launcher.proxier_process.on_change = bindings.syncer_changed, bindings.proxier_changed
@@ -114,7 +116,10 @@ async def run_manager(settings: ManagerSettings) -> None:
                 tasks.create_task(bindings.run(), name="bindings")
                 tasks.create_task(policies.run(), name="policies")
 
-        await process.serve(lead)
+        try:
+            await process.serve(lead)
+        finally:
+            await proxiers.end()
 
 
 async def run_syncer(settings: SyncerSettings) -> None:
@@ -139,7 +144,7 @@ async def run_proxier(settings: ProxierSettings) -> None:
     options = ProxierOptions(
         settings.cluster_binding_name, settings.vnode_address, settings.bind_address or settings.vnode_address,
         tls_secret=(namespace, secret) if secret else None,
-        limits=Limits(settings.max_streams_per_caller, settings.max_streams_per_cluster),
+        limits=Limits(settings.max_streams_per_caller, settings.max_streams_per_cluster), linger=settings.linger,
     )
     proxier = Proxier(config, options, user_agent=f"kubeocean-proxier/{__version__}")
     health = HealthServer(
@@ -150,7 +155,7 @@ async def run_proxier(settings: ProxierSettings) -> None:
     allow_most_open_files()  # a stream needs two
     shrink_tls_buffers()
     if settings.supervised:
-        end_with_parent()
+        leave_with_parent(proxier, settings.linger)
     await health.start()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -288,11 +293,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskGroup) -> Launcher:
+def _launcher(settings: ManagerSettings, process: _Process, tasks: asyncio.TaskGroup, proxiers: LetGo) -> Launcher:
     if settings.launcher == "inprocess":
         bindings = process.virtual.bindings.store
         command = (sys.executable, "-m", "kubeocean", "proxier", "--supervised", *settings.proxier_flags)
-        proxier = ProxierProcess(command, lambda: [entry.key.name for entry in bindings.entries()])
+        proxier = ProxierProcess(command, lambda: [entry.key.name for entry in bindings.entries()], proxiers)
         proxier.on_blocked = lambda vnode, port: process.virtual.kubelet_ports.bar(vnode, (settings.vnode_address, port))
         return InProcessLauncher(process.make_syncer, tasks, proxier)
 

@@ -109,6 +109,7 @@ class ManagerSettings(ProcessSettings):
     launcher: Literal["inprocess", "none"] = "inprocess"
     install_crds: bool = False
     proxier_bind_address: str = ""  # "" = the address of the virtual nodes
+    proxier_linger: float = Field(default=3600.0, ge=0)  # for streams when this manager leads no more, or has died
 
     @field_validator("proxier_bind_address")
     @classmethod
@@ -120,7 +121,8 @@ class ManagerSettings(ProcessSettings):
         """Return the flags of a `kubeocean proxier` for all bindings that goes by the same settings."""
         flags = {
             "kubeconfig": self.kubeconfig.absolute() if self.kubeconfig else "", "vnode-address": self.vnode_address,
-            "bind-address": self.proxier_bind_address, "log-level": self.log_level, "log-format": self.log_format,
+            "bind-address": self.proxier_bind_address, "linger": f"{self.proxier_linger:f}",
+            "log-level": self.log_level, "log-format": self.log_format,
             # One machine, one process that answers there: the manager.
             "metrics-bind-address": "0", "health-probe-bind-address": "0",
         }
@@ -144,6 +146,7 @@ class ProxierSettings(ProcessSettings):
     cluster_binding_name: str = ""  # "" = every binding
     bind_address: str = ""  # "" = the address of the virtual nodes
     supervised: bool = False  # a manager's child
+    linger: float = Field(default=3600.0, ge=0)  # for the streams of a manager's child that has been let go
     tls_secret: str = Field(default="", pattern=r"^([a-z0-9][-a-z0-9]*/[a-z0-9][-.a-z0-9]*)?$")  # NAMESPACE/NAME
     max_streams_per_caller: int = Field(default=2000, ge=1)
     max_streams_per_cluster: int = Field(default=4000, ge=1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kubeocean.cli.options import process_command, start
+from kubeocean.cli.options import process_command, seconds, start
 from kubeocean.runtime import run_manager
 from kubeocean.settings import ManagerSettings
 
@@ -33,6 +33,9 @@ def manager(
     proxier_bind_address: Annotated[
         str, typer.Option(help="Where the proxier opens the virtual nodes' ports; left out: at the virtual nodes' address.")
     ] = "",
+    proxier_linger: Annotated[
+        str, typer.Option(help="How long open streams may go on when another manager leads, or this one has died, such as 1h."),
+    ] = "1h",
 ) -> None:
     """Serve every ClusterBinding: validate it, connect its cluster, run its syncer and proxier, keep its conditions true.
 
@@ -40,6 +43,7 @@ def manager(
     """
     start(
         lambda: ManagerSettings(
-            **process, launcher=launcher.value, install_crds=install_crds, proxier_bind_address=proxier_bind_address
+            **process, launcher=launcher.value, install_crds=install_crds, proxier_bind_address=proxier_bind_address,
+            proxier_linger=seconds(proxier_linger, flag="--proxier-linger"),
         ), run_manager,
     )

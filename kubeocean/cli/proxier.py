@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kubeocean.cli.options import process_command, start
+from kubeocean.cli.options import process_command, seconds, start
 from kubeocean.runtime import run_proxier
 from kubeocean.settings import ProxierSettings
 
@@ -27,8 +27,11 @@ def proxier(
     max_streams_per_caller: Annotated[int, typer.Option(help="kube-apiserver is one caller, for all users.")] = 2000,
     max_streams_per_cluster: Annotated[int, typer.Option(help="How many streams one physical cluster gets.")] = 4000,
     supervised: Annotated[
-        bool, typer.Option("--supervised", hidden=True, help="Started by a manager: end with it, tell it how we fare.")
+        bool, typer.Option("--supervised", hidden=True, help="Started by a manager: serve until it lets go, tell how we fare.")
     ] = False,
+    linger: Annotated[
+        str, typer.Option(hidden=True, help="With --supervised: how long open streams may go on without the manager.")
+    ] = "1h",
 ) -> None:
     """Answer for virtual nodes as a kubelet does: kubectl logs, exec, attach, port-forward, cp and top.
 
@@ -40,7 +43,7 @@ def proxier(
         lambda: ProxierSettings(
             **process, cluster_binding_name=cluster_binding_name, bind_address=bind_address, supervised=supervised,
             tls_secret=tls_secret, max_streams_per_caller=max_streams_per_caller,
-            max_streams_per_cluster=max_streams_per_cluster,
+            max_streams_per_cluster=max_streams_per_cluster, linger=seconds(linger, flag="--linger"),
         ), run_proxier,
         # Measured with 0.23: when the far end closes without a TLS farewell while reading is paused, uvloop drops up to 256 KiB
         # that it has received already. asyncio's own loop does not, and a tunnel may lose nothing.

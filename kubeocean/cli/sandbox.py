@@ -205,6 +205,9 @@ def kubeconfig(
 def assets(
     build: Annotated[bool, typer.Option("--build/--no-build", help="Build what is missing, or only look.")] = True,
     kubelet: Annotated[bool, typer.Option("--kubelet", help="Also what only real nodes need, such as a kubelet.")] = False,
+    metrics_server: Annotated[
+        bool, typer.Option("--metrics-server", help="Also a metrics-server, which the tests of usage figures run.")
+    ] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="text for people, json for programs.")] = Output.TEXT,
 ) -> None:
     """Show where the programs of a sandbox are, building those that are missing.
@@ -213,7 +216,8 @@ def assets(
     pinned Go modules into the cache, once; that takes some minutes.
     """
     with plain_errors():
-        found = run_to_end(_ensure(kubelet)) if build else find_assets(kubelet=kubelet)
+        wanted = {"kubelet": kubelet, "metrics_server": metrics_server}
+        found = run_to_end(_ensure(**wanted)) if build else find_assets(**wanted)
     binaries = (found.found if isinstance(found, Missing) else found.binaries).values()
     if output is Output.JSON:
         typer.echo(json.dumps(
@@ -227,9 +231,9 @@ def assets(
         raise typer.Exit(1)
 
 
-async def _ensure(kubelet: bool) -> Assets:
+async def _ensure(**wanted: bool) -> Assets:
     with open_progress(sys.stderr) as progress:
-        return await ensure_assets(progress, kubelet=kubelet)
+        return await ensure_assets(progress, **wanted)
 
 
 def _print_clusters(report: Json) -> None:

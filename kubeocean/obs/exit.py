@@ -15,8 +15,10 @@ log = structlog.get_logger(__name__)
 
 def exit_loudly(what: str) -> None:
     """End the process now, without any cleaning up; `what` says what did not end in time."""
-    log.critical("the process ends by force", because=what)
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(EXIT_CODE)
+    try:
+        log.critical("the process ends by force", because=what)
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:  # also where nobody reads what we say
+        os._exit(EXIT_CODE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Literal
 
 import structlog
@@ -45,11 +46,15 @@ def configure_logging(*, level: str = "info", format: LogFormat | None = None) -
 
 
 class _StderrLogger:
-    """Writes finished lines to whatever stderr is at that moment: loggers live as long as modules, streams may not."""
+    """Writes finished lines to whatever stderr is at that moment: loggers live as long as modules, streams may not.
+
+    Where nobody reads any more (a proxier outlives its manager, and the pipe of both) a line is lost, and no work for its sake.
+    """
 
     def msg(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     debug = info = warning = error = critical = exception = msg
 

@@ -3,7 +3,8 @@
 Start: which cluster is this -> who may call (the client CA of the virtual cluster) and under which certificate we answer ->
 caches of virtual nodes and Pods -> one listener per virtual node. From then on it follows the bindings and the nodes. Every
 replica serves; it holds no lease and writes nothing but its certificate request, so a change of leader among the syncers
-does not touch a stream. On a stop it closes its ports first and lets open streams finish for a while.
+does not touch a stream. On a stop it closes its ports first and lets open streams finish for a while; for a long while when it
+only makes room for another one (`leave`).
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ CLIENT_CA_KEY: Final = "client-ca-file"
 GATHER: Final = 0.05  # seconds in which changes of nodes are gathered before listeners follow
 PORT_AGAIN: Final = 2.0  # seconds until a port that somebody else holds is tried again
 DRAIN_WITHIN: Final = 15.0  # seconds that open streams get when the process is told to stop
+LINGER: Final = 3600.0  # seconds that they get when another one serves instead
+LOOK_EVERY: Final = 0.5  # seconds between looks, while lingering, for a stream that is still open
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +61,7 @@ class ProxierOptions:
     """`binding` "" = every binding; `address` is that of the virtual nodes; ports are opened at `bind_address`.
 
     tls_secret: namespace and name of a Secret with the serving certificate; None: the virtual cluster issues one.
+    linger: seconds that streams may go on after `Proxier.leave`.
     """
 
     binding: str = ""
@@ -65,10 +69,11 @@ class ProxierOptions:
     bind_address: str = "127.0.0.1"
     tls_secret: tuple[str, str] | None = None
     limits: Limits = field(default_factory=Limits)
+    linger: float = LINGER
 
 
 class Proxier:
-    """Serves until cancelled."""
+    """Serves until cancelled, or until it has left."""
 
     def __init__(self, config: ServerConfig, options: ProxierOptions, *, user_agent: str) -> None:
         self._options, self._user_agent = options, user_agent
@@ -94,6 +99,7 @@ class Proxier:
         self._certificate = self._make_certificate()
         self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
+        self._leaving = self._lingers = False
         self._met_at_start: frozenset[str] | None = None  # bindings; None before any node is served
         self._uid = ""
 
@@ -159,28 +165,56 @@ class Proxier:
                 return Behind(node, served.side, spec.mount_namespace, spec.node_proxy)
         return Behind(node, None, "", node_proxy=False)
 
+    def leave(self) -> bool:
+        """Close the ports for good, for whoever serves next; `run` ends with the last stream, or when that takes too long.
+
+        Returns False, and changes nothing, when nobody has been served yet.
+        """
+        if self._met_at_start is None:
+            return False
+        self._leaving = True
+        self._changed.set()
+        return True
+
+    @property
+    def lingers(self) -> bool:
+        """Tell whether the ports are closed for good."""
+        return self._lingers
+
     async def run(self) -> None:
-        """Serve until cancelled; then close the ports, and the streams that do not end by themselves in time."""
+        """Serve until cancelled; then close the ports, and the streams that do not end by themselves in time.
+
+        Returns after `leave` once no stream is left.
+        """
         self._uid = await Identity(self._calls).ask()
         try:
             await self._narrow_view()
             async with asyncio.TaskGroup() as tasks:
-                for informer in (self._bindings, self._nodes, self._ca):
-                    informer.add_handler(self._look)
-                    tasks.create_task(informer.run(), name=f"informer {informer.name}")
-                tasks.create_task(self._pods.informer.run(), name="informer of virtual pods")
-                tasks.create_task(self._certificate.run(), name="serving certificate")
+                background = self._start_background(tasks)
                 for synced in (self._bindings, self._nodes, self._ca, self._pods.informer):
                     await synced.wait_synced()
                 while self._certificate.expires is None:
                     await asyncio.sleep(GATHER)
                 try:
                     await self._follow(tasks)
+                    await self._linger(tasks)
                 finally:  # caches and connections still live, so that what is being read is read to its end
-                    await self._listeners.stop_listening()
+                    await self._stop_listening()
                     await self._sessions.drain(DRAIN_WITHIN)
+                for task in (*background, *(task for _, task in self._served.values())):
+                    task.cancel()
         finally:
             await self._stop()
+
+    def _start_background(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        for informer in (self._bindings, self._nodes, self._ca):
+            informer.add_handler(self._look)
+        watches = [
+            tasks.create_task(informer.run(), name=f"informer {informer.name}")
+            for informer in (self._bindings, self._nodes, self._ca)
+        ]
+        pods = tasks.create_task(self._pods.informer.run(), name="informer of virtual pods")
+        return [*watches, pods, tasks.create_task(self._certificate.run(), name="serving certificate")]
 
     async def _narrow_view(self) -> None:
         """Keep no Pods of other bindings, if there is only one to serve and it is there to tell which are its own."""
@@ -195,7 +229,7 @@ class Proxier:
 
     async def _follow(self, tasks: asyncio.TaskGroup) -> None:
         trusted = ""
-        while True:
+        while not self._leaving:
             self._changed.clear()
             ca = str((self._ca.store.object(CLIENT_CA) or {}).get("data", {}).get(CLIENT_CA_KEY, ""))
             if ca != trusted:
@@ -210,6 +244,24 @@ class Proxier:
                 async with asyncio.timeout(PORT_AGAIN if self._listeners.troubles else None):
                     await self._changed.wait()
             await asyncio.sleep(GATHER)
+
+    async def _linger(self, tasks: asyncio.TaskGroup) -> None:
+        """Return when the last stream has ended, or after `linger` seconds.
+
+        Whoever deletes a Pod ends its streams, whoever reads them no longer too. Those of a binding that goes, or whose cluster
+        dies, are still cut by us.
+        """
+        await self._stop_listening()
+        log.info("serves no more", streams=len(self._sessions), within=self._options.linger)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.linger):
+                while len(self._sessions):
+                    self._follow_bindings(tasks)
+                    await asyncio.sleep(LOOK_EVERY)
+
+    async def _stop_listening(self) -> None:
+        await self._listeners.stop_listening()
+        self._lingers = True
 
     def _follow_bindings(self, tasks: asyncio.TaskGroup) -> None:
         wanted = _without_duplicates(self._bindings.store.entries())

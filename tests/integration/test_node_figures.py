@@ -4,12 +4,15 @@ A CRD plays metrics.k8s.io in the physical cluster, so that its real API server 
 is a user with the rights that `kubeocean rbac` prints.
 """
 
+import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -18,11 +21,14 @@ from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, name_of, uid_of
 from kubeocean.kube.resources import CUSTOMRESOURCEDEFINITIONS, PODS, Resource
+from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.credentials import issue_kubeconfig
 from tests.integration.federation import Federation, Lender, build_pod, eventually, for_a_module
 from tests.integration.gate import Gate
+from tests.integration.kubectl import Kubectl
 from tests.integration.lending import grant
+from tests.integration.metricsserver import metrics_server
 from tests.integration.nodepages import Page, read_page
 from tests.integration.programs import Program
 from tests.scrape.metricsserver import Scrape, cores, read_resource_metrics
@@ -172,6 +178,46 @@ async def test_metrics_server_reads_usage_from_rates_and_sees_only_our_pods(
         assert (page.status, page.warning) == (200, ""), page
         for secret in ("lenders-own", name_of(twin), uid_of(twin), borrowed.lender.mount_namespace):
             assert secret not in page.text, f"{path} tells {secret}"
+
+
+async def test_kubectl_top_through_a_real_metrics_server_shows_our_pods_and_nothing_else(
+    federation: Federation, namespace: str, manager: Program, metrics_api: None, sandbox: Sandbox, assets: Assets,
+    tmp_path: Path,
+) -> None:
+    if assets.metrics_server is None:
+        pytest.skip("no metrics-server: build it once with `kubeocean sandbox assets --metrics-server`")
+    borrowed, kubectl = await borrow(federation, namespace), Kubectl(assets, sandbox.virtual)
+    vnode, twin = borrowed.lender.vnode(), await federation.twin(borrowed.lender, borrowed.vpod)
+    assert twin
+
+    async def measured_every_second() -> None:
+        while True:
+            await borrowed.measure("lenders-own", cpu="7", memory="64Gi")
+            await borrowed.measure(name_of(twin), cpu="250m", memory="100Mi")
+            await asyncio.sleep(1)
+
+    async def shown(*args: str) -> list[list[str]]:
+        """Return what `kubectl top` prints, in words."""
+        return [line.split() for line in (await kubectl("top", *args, "--no-headers")).splitlines()]
+
+    async def both_shown() -> bool:
+        return bool(await shown("pod", "-n", namespace) and await shown("node", vnode))
+
+    async with metrics_server(assets.metrics_server, sandbox.virtual, federation.virtual, tmp_path):
+        measuring = asyncio.create_task(measured_every_second())
+        try:
+            await eventually(both_shown, within=60, what="metrics-server has two samples of everything")
+            assert await shown("pod", "-n", namespace, "--containers") == [["web", "main", "250m", "100Mi"]]
+            # What percentage that is, is of the lease: 8 CPU, 32Gi.
+            assert await shown("node", vnode) == [[vnode, "250m", "3%", "100Mi", "0%"]]
+            everything = await kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1/pods")
+            told = [each["metadata"]["name"] for each in json.loads(everything)["items"]]
+            assert told == ["web"], "Pods of the lender, or names of twins"
+            scrape = await borrowed.scrape()
+            assert scrape.node
+            assert scrape.node.memory == scrape.pods[namespace, "web"]["main"].memory == 100 * 2**20
+        finally:
+            measuring.cancel()
 
 
 async def test_the_pods_of_a_node_are_told_as_a_kubelet_does(

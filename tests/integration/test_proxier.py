@@ -13,21 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from kubeocean.api.names import VIRTUAL_POD_UID_ANNOTATION
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
-from kubeocean.kube.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, NODES, PODS, SERVICEACCOUNTS
+from kubeocean.kube.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, SERVICEACCOUNTS
 from kubeocean.sandbox.assets import Assets
-from kubeocean.sandbox.pki import Authority
 from kubeocean.sandbox.sandbox import Sandbox
-from kubeocean.sandbox.state import ClusterHandle
 from tests.integration.conftest import Eventually
 from tests.integration.federation import TOLERATES_VNODES, Federation, Lender
 from tests.integration.kubectl import Kubectl
-from tests.integration.programs import Program, free_port
+from tests.integration.nodepages import api_server, ask, issued, kubelet_port, no_certificate
+from tests.integration.programs import Program
+from tests.integration.streams import forwarding, typing
 
 HAND_SHAKEN = b"HTTP/1.1 101"
 
@@ -59,12 +56,7 @@ def _pod(name: str, namespace: str, lender: Lender) -> Json:
 async def _port_is_open(federation: Federation, lender: Lender) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", await _port(federation, lender.vnode()))) == 0
-
-
-async def _port(federation: Federation, vnode: str) -> int:
-    node = await federation.virtual.get(NODES, vnode)
-    return int(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"])
+        return probe.connect_ex(("127.0.0.1", await kubelet_port(federation.virtual, lender.vnode()))) == 0
 
 
 async def test_kubectl_reads_logs_runs_commands_and_forwards_ports(
@@ -77,27 +69,8 @@ async def test_kubectl_reads_logs_runs_commands_and_forwards_ports(
     with pytest.raises(AssertionError, match=r"not valid for pod|not found"):
         await kubectl("logs", pod, "-n", namespace, "-c", "nosuch")
 
-    port = free_port()
-    forward = await asyncio.create_subprocess_exec(
-        *kubectl.argv, "port-forward", pod, "-n", namespace, f"{port}:80",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async def answers() -> bytes:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                return b""  # kubectl is not ready yet
-            writer.write(b"GET / HTTP/1.0\r\n\r\n")
-            async with asyncio.timeout(5):
-                answer = await reader.read(100)
-            writer.close()
-            return answer
-
-        assert await eventually(answers, within=10, what="the forwarded port answers")
-    finally:
-        forward.kill()
-        await forward.wait()
+    async with forwarding(kubectl, namespace, pod) as forward:
+        await forward.answers()
 
 
 async def test_a_forged_annotation_redirects_no_stream(
@@ -110,29 +83,29 @@ async def test_a_forged_annotation_redirects_no_stream(
 
 async def test_nobody_breaks_in(federation: Federation, namespace: str, pod: str, sandbox: Sandbox, tmp_path: Path) -> None:
     vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
-    port = await _port(federation, vnode)
-    path, api_server = f"/containerLogs/{namespace}/{pod}/app", _api_server(sandbox.virtual)
-    stranger = _issued(sandbox.virtual, "somebody", tmp_path)
-    foreign = _issued(sandbox.physical[0], "kube-apiserver-kubelet-client", tmp_path)
+    port = await kubelet_port(federation.virtual, vnode)
+    path, insider = f"/containerLogs/{namespace}/{pod}/app", api_server(sandbox.virtual)
+    stranger = issued(sandbox.virtual, "somebody", tmp_path)
+    foreign = issued(sandbox.physical[0], "kube-apiserver-kubelet-client", tmp_path)
 
-    assert b" 200 " in await _ask(port, api_server, path), "the API server itself is let in"
-    assert b" 401 " in await _ask(port, _context(), path), "nobody is anonymous"
-    assert b" 401 " in await _ask(port, _context(), path, "Authorization: Bearer made-up")
-    assert b" 403 " in await _ask(port, stranger, path), "known, and without the right to nodes/proxy"
+    assert b" 200 " in await ask(port, insider, path), "the API server itself is let in"
+    assert b" 401 " in await ask(port, no_certificate(), path), "nobody is anonymous"
+    assert b" 401 " in await ask(port, no_certificate(), path, "Authorization: Bearer made-up")
+    assert b" 403 " in await ask(port, stranger, path), "known, and without the right to nodes/proxy"
     with pytest.raises((ssl.SSLError, ConnectionError, EOFError, asyncio.IncompleteReadError)):
-        await _ask(port, foreign, path)  # of another cluster's authority
+        await ask(port, foreign, path)  # of another cluster's authority
     for trick in ("/containerLogs/..%2f..%2fkube-system/x/y", "/exec/%2e%2e/x/y", f"/exec/{namespace}/{pod}%00/app"):
-        assert b" 400 " in await _ask(port, api_server, trick), trick
-    assert b" 404 " in await _ask(port, api_server, f"/containerLogs/kube-system/{pod}/app")
-    assert b" 400 " in await _ask(port, api_server, f"/{'x' * 40_000}")
-    assert b" 400 " in await _ask(port, api_server, f"/exec/{namespace}/{pod}/app?command=ls"), "a stream must be one"
+        assert b" 400 " in await ask(port, insider, trick), trick
+    assert b" 404 " in await ask(port, insider, f"/containerLogs/kube-system/{pod}/app")
+    assert b" 400 " in await ask(port, insider, f"/{'x' * 40_000}")
+    assert b" 400 " in await ask(port, insider, f"/exec/{namespace}/{pod}/app?command=ls"), "a stream must be one"
 
 
 async def test_a_token_opens_what_its_account_may_and_nothing_else(
     federation: Federation, namespace: str, pod: str
 ) -> None:
     virtual = federation.virtual
-    port = await _port(federation, (await virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+    port = await kubelet_port(federation.virtual, (await virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
     path, role = f"/containerLogs/{namespace}/{pod}/app", f"tests-{namespace}"
     tokens = {name: await _token(federation, namespace, name) for name in ("reader", "nobody")}
     await virtual.create(CLUSTERROLES, {
@@ -146,12 +119,12 @@ async def test_a_token_opens_what_its_account_may_and_nothing_else(
     })
     federation.made.virtual += [(CLUSTERROLES, role, ""), (CLUSTERROLEBINDINGS, role, "")]
 
-    async def ask(who: str, path: str) -> bytes:
-        return await _ask(port, _context(), path, f"Authorization: Bearer {tokens[who]}")
+    async def shows_token(who: str, path: str) -> bytes:
+        return await ask(port, no_certificate(), path, f"Authorization: Bearer {tokens[who]}")
 
-    assert b" 200 " in await ask("reader", path)
-    assert b" 403 " in await ask("reader", f"/exec/{namespace}/{pod}/app?command=ls"), "to read is not to run commands"
-    assert b" 403 " in await ask("nobody", path), "known, and without rights"
+    assert b" 200 " in await shows_token("reader", path)
+    assert b" 403 " in await shows_token("reader", f"/exec/{namespace}/{pod}/app?command=ls"), "to read is not to run commands"
+    assert b" 403 " in await shows_token("nobody", path), "known, and without rights"
 
 
 async def test_a_pod_of_the_lenders_that_claims_to_be_a_twin_is_never_reached(
@@ -180,7 +153,7 @@ async def test_a_pod_of_the_lenders_that_claims_to_be_a_twin_is_never_reached(
 async def test_who_says_nothing_is_hung_up_on_and_a_head_without_end_too(
     federation: Federation, namespace: str, pod: str, sandbox: Sandbox
 ) -> None:
-    port = await _port(federation, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
+    port = await kubelet_port(federation.virtual, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
 
     async def until_hung_up(words: bytes, context: ssl.SSLContext | None) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -190,48 +163,32 @@ async def test_who_says_nothing_is_hung_up_on_and_a_head_without_end_too(
                 await reader.read()
         writer.transport.abort()
 
-    tls = _api_server(sandbox.virtual)
+    tls = api_server(sandbox.virtual)
     await asyncio.gather(until_hung_up(b"", None), until_hung_up(b"", tls), until_hung_up(b"GET / HTTP/1.1\r\nX: ", tls))
 
 
 async def test_two_proxiers_serve_at_a_time_and_one_that_ends_takes_no_stream_of_the_other_along(
     federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, manager: Program, tmp_path: Path
 ) -> None:
-    kubectl = Kubectl(assets, sandbox.virtual)
-    command = await asyncio.create_subprocess_exec(
-        *kubectl.argv, "exec", "-i", pod, "-n", namespace, "--", "cat",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )
-    assert command.stdin is not None
-    assert command.stdout is not None
-
-    async def echoes(words: bytes) -> None:
-        assert command.stdin is not None
-        assert command.stdout is not None
-        command.stdin.write(words)
-        async with asyncio.timeout(20):
-            assert await command.stdout.readexactly(len(words)) == words
-
+    vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
     second = Program("proxier", "--bind-address=127.0.0.2", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path / "log")
-    try:
-        await echoes(b"before\n")
-        second.ensure()
-        port = await _port(federation, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
-        answer = await _ask(port, _api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.2")
-        assert b" 200 " in answer
-        assert second.stop() == 0
-        await echoes(b"and after that\n")
-    finally:
-        second.stop()
-        command.kill()
-        await command.wait()
+    async with typing(Kubectl(assets, sandbox.virtual), namespace, pod) as stream:
+        try:
+            second.ensure()
+            port = await kubelet_port(federation.virtual, vnode)
+            answer = await ask(port, api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.2")
+            assert b" 200 " in answer
+            assert second.stop() == 0
+            await stream.echoes("and after that")
+        finally:
+            second.stop()
 
 
 async def test_streams_that_are_dropped_leave_nothing_behind(
     federation: Federation, namespace: str, pod: str, sandbox: Sandbox, manager: Program, eventually: Eventually
 ) -> None:
     vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
-    port, context = await _port(federation, vnode), _api_server(sandbox.virtual)
+    port, context = await kubelet_port(federation.virtual, vnode), api_server(sandbox.virtual)
     proxier = manager.child("proxier")
     before = len(os.listdir(f"/proc/{proxier}/fd"))
 
@@ -267,38 +224,3 @@ async def _token(federation: Federation, namespace: str, account: str) -> str:
         SERVICEACCOUNTS, request, subresource="token", name=account, namespace=namespace
     )
     return str(answer["status"]["token"])
-
-
-async def _ask(port: int, context: ssl.SSLContext, path: str, *headers: str, host: str = "127.0.0.1") -> bytes:
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    try:
-        writer.write("\r\n".join([f"GET {path} HTTP/1.1", "Host: node", "Connection: close", *headers, "", ""]).encode())
-        async with asyncio.timeout(10):
-            return await reader.readuntil(b"\r\n")
-    finally:
-        writer.transport.abort()
-
-
-def _context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def _api_server(handle: ClusterHandle) -> ssl.SSLContext:
-    context = _context()
-    context.load_cert_chain(handle.folder / "pki" / "kubelet-client.crt", handle.folder / "pki" / "kubelet-client.key")
-    return context
-
-
-def _issued(handle: ClusterHandle, user: str, folder: Path) -> ssl.SSLContext:
-    """Return a context with a certificate for `user` of that cluster's own authority."""
-    pki = handle.folder / "pki"
-    key = load_pem_private_key((pki / "ca.key").read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    pair = Authority(x509.load_pem_x509_certificate((pki / "ca.crt").read_bytes()), key).issue(user)
-    file = folder / f"{handle.name}-{user}.pem"
-    file.write_bytes(pair.certificate + pair.key)
-    context = _context()
-    context.load_cert_chain(file)
-    return context

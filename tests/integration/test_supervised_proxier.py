@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import Federation, Lender, build_pod, condition, eventually
 from tests.integration.kubectl import Kubectl
-from tests.integration.programs import Program
+from tests.integration.programs import Program, runs
 
 PLAYED = "KWOK plays this container"
 
@@ -40,13 +39,6 @@ async def is_served(federation: Federation, lender: Lender) -> bool:
 
 async def proxier_ready(federation: Federation, lender: Lender) -> Json:
     return condition(await federation.virtual.get(CLUSTERBINDINGS, lender.binding), "ProxierReady")
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 async def test_a_binding_is_served_with_no_further_setup_and_says_where(federation: Federation, lender: Lender) -> None:
@@ -108,7 +100,7 @@ async def test_a_killed_manager_leaves_no_proxier_and_the_next_one_serves_the_sa
     orphan = manager.child("proxier")
     manager.kill()
     manager.ensure()
-    await eventually(lambda: not is_alive(orphan), within=5, what="the orphan ends")
+    await eventually(lambda: not runs(orphan), within=5, what="the orphan ends")
     kubectl = Kubectl(assets, sandbox.virtual)
 
     async def answers() -> bool:
@@ -122,7 +114,7 @@ async def test_a_stopped_manager_takes_its_proxier_along(federation: Federation,
     await eventually(lambda: is_served(federation, lender), within=20, what="the binding is served")
     proxier = manager.child("proxier")
     assert manager.stop() == 0
-    assert not is_alive(proxier)
+    assert not runs(proxier)
     manager.ensure()
 
 

@@ -1,7 +1,9 @@
 """What metrics-server makes of a kubelet's /metrics/resource: its rules, read by another parser.
 
-Source: metrics-server v0.9.0, pkg/scraper/client/resource/decode.go (which samples, what makes a node or Pod incomplete) and
-pkg/storage (usage from two samples). A sample without a time would count as of now; ours must have one.
+Checked against the source of v0.9.0: pkg/scraper/client/resource/decode.go (which samples, what makes a node or Pod
+incomplete) and pkg/storage/{pod,types}.go (usage from two samples). Two differences, both stricter: there a sample without a
+time counts as of now, while ours must have one; and a container that is younger than one round is there measured from its
+start, out of a single sample. `tests/integration/test_node_figures.py` asks the real one.
 """
 
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 _FIELDS = {"cpu_usage_seconds_total": "cpu", "memory_working_set_bytes": "memory", "start_time_seconds": "start"}
+_READ = {"node": ("cpu", "memory"), "container": ("cpu", "memory", "start")}
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Point:
 
     @property
     def complete(self) -> bool:
-        return self.time > 0 and int(self.cpu * 1e9) > 0 and self.memory > 0
+        return self.time > 0 and int(self.cpu * 1e9) > 0 and int(self.memory) > 0
 
 
 @dataclass
@@ -35,7 +38,7 @@ def read_resource_metrics(text: str) -> Scrape:
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             what, _, measure = sample.name.partition("_")
-            if what not in ("node", "container") or measure not in _FIELDS:
+            if _FIELDS.get(measure) not in _READ.get(what, ()):
                 continue
             labels = sample.labels
             point = node if what == "node" else (
@@ -51,6 +54,7 @@ def read_resource_metrics(text: str) -> Scrape:
 
 def cores(before: Point, after: Point) -> float | None:
     """Return the usage that `kubectl top` would show, None when two samples do not tell any."""
-    if after.time <= before.time or after.cpu < before.cpu or after.start > before.start:
+    restarted = after.start and after.start >= before.time
+    if after.time <= before.time or restarted or after.start < before.start or after.cpu < before.cpu:
         return None
     return (after.cpu - before.cpu) / (after.time - before.time)

@@ -71,13 +71,14 @@ def test_where_virtual_nodes_are_served(sentence: str, started: list[Any]) -> No
 
 def test_the_managers_proxier_goes_by_the_managers_settings(started: list[Any]) -> None:
     flags = ["--kubeconfig=virtual.kubeconfig", "--vnode-address=10.96.0.7", "--proxier-bind-address=0.0.0.0",
-             "--log-level=debug", "--log-format=console"]
+             "--proxier-linger=20m", "--log-level=debug", "--log-format=console"]
     assert CliRunner().invoke(app, ["manager", *flags]).exit_code == 0
     result = CliRunner().invoke(app, ["proxier", "--supervised", *started[0].proxier_flags])
     assert result.exit_code == 0, result.output
     assert started[1] == ProxierSettings(
         kubeconfig=Path("virtual.kubeconfig").absolute(), vnode_address="10.96.0.7", bind_address="0.0.0.0", log_level="debug",
         log_format="console", metrics_bind_address="0", health_probe_bind_address="0", supervised=True,
+        linger=1200.0,
     )
 
 

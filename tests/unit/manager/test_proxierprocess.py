@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, generate_latest
 from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
 from kubeocean.kube.backoff import Backoff
 from kubeocean.manager import proxierprocess
-from kubeocean.manager.proxierprocess import ProxierProcess
+from kubeocean.manager.proxierprocess import LetGo, ProxierProcess
 
 SERVING = ProxierState(True, "serves")
 PAGE = """# HELP kubeocean_proxier_sessions Streams.
@@ -36,7 +36,8 @@ class Child:
     def __init__(self, does: str, folder: Path) -> None:
         self._pids = folder / "pids"
         self.changes: list[str] = []
-        self.process = ProxierProcess((sys.executable, "-c", CHILD, str(self._pids), does), lambda: ["a"])
+        self.let_go = LetGo()
+        self.process = ProxierProcess((sys.executable, "-c", CHILD, str(self._pids), does), lambda: ["a"], self.let_go)
         self.process.on_change = self.changes.append
 
     @property
@@ -60,6 +61,7 @@ async def supervised(does: str, folder: Path) -> AsyncIterator[Child]:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+    await child.let_go.end()
     assert [pid for pid in child.pids if runs(pid)] == [], "nothing is left of it"
 
 
@@ -123,8 +125,41 @@ async def test_one_that_does_not_stop_when_told_to_is_killed(tmp_path: Path, mon
         await child.until_state(SERVING)
 
 
+LINGERS = f"print({SERVES!r}, flush=True); sys.stdin.read(); open(sys.argv[1] + '-free', 'w'); time.sleep(60)"
+
+
+async def let_go(child: Child) -> None:
+    """Have it started, and let go once it serves: the manager no longer leads."""
+    before = len(child.pids)
+    task = asyncio.create_task(child.process.run())
+    await child.until(lambda child: len(child.pids) > before and child.process.state("a").ready)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_one_that_is_let_go_learns_it_at_once_and_lives_on_until_the_manager_ends(tmp_path: Path) -> None:
+    child, free = Child(LINGERS, tmp_path), tmp_path / "pids-free"
+    for _ in range(2):  # a manager may lead again
+        await let_go(child)
+        await child.until(lambda _: free.exists())
+        free.unlink()
+        assert all(map(runs, child.pids)), "its streams go on"
+    await child.let_go.end()
+    assert not any(map(runs, child.pids))
+
+
+async def test_of_many_that_were_let_go_the_oldest_is_told_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxierprocess, "MOST_LET_GO", 2)
+    child = Child(LINGERS, tmp_path)
+    for _ in range(3):
+        await let_go(child)
+    await child.until(lambda child: [runs(pid) for pid in child.pids] == [False, True, True])
+    await child.let_go.end()
+
+
 async def test_a_program_that_is_not_there_is_a_failure_too() -> None:
-    process = ProxierProcess(("/nonexistent/python",), lambda: ["a"])
+    process = ProxierProcess(("/nonexistent/python",), lambda: ["a"], LetGo())
     task = asyncio.create_task(process.run())
     async with asyncio.timeout(10):
         while "cannot be started" not in process.state("a").message:

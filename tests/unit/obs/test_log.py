@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import structlog
@@ -52,3 +53,22 @@ def test_a_traceback_on_a_terminal_shows_no_values(capsys: pytest.CaptureFixture
     shown = capsys.readouterr().err
     assert "ValueError" in shown
     assert "hunter2" not in shown
+
+
+class Torn:
+    """A stderr whose reader has gone."""
+
+    def isatty(self) -> bool:
+        return False
+
+    def write(self, _: str) -> None:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_a_line_that_nobody_reads_any_more_stops_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Torn())
+    configure_logging(format="json")
+    structlog.get_logger("test").info("said in vain")

@@ -82,6 +82,17 @@ def test_the_kubelet_is_needed_only_on_request(environ: dict[str, str]) -> None:
     assert found.kubelet == cache(environ) / "kubelet"
 
 
+def test_metrics_server_is_needed_only_on_request(environ: dict[str, str]) -> None:
+    put(cache(environ), *NAMES)
+    missing = find_assets(metrics_server=True, environ=environ)
+    assert isinstance(missing, Missing)
+    assert missing.names == ("metrics-server",)
+    put(cache(environ), "metrics-server")
+    found = find_assets(environ=environ)
+    assert isinstance(found, Assets)
+    assert found.metrics_server == cache(environ) / "metrics-server"
+
+
 @pytest.mark.parametrize("value", ["", "cache"])
 def test_a_relative_or_empty_cache_home_is_ignored(value: str) -> None:
     expected = Path("~/.cache").expanduser() / "kubeocean" / "assets" / ASSET_VERSION

@@ -57,7 +57,8 @@ def test_every_program_of_the_multi_call_binary_is_in_its_main() -> None:
 
 def test_the_names_are_those_that_a_sandbox_needs() -> None:
     assert set(NAMES) == {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kwok"}
-    assert [name.partition("-")[0] for name in NAMES_ON_REQUEST] == ["kubelet", "pause", "forwarder", "toolbox"]
+    assert [name.partition("-")[0] for name in NAMES_ON_REQUEST["kubelet"]] == ["kubelet", "pause", "forwarder", "toolbox"]
+    assert NAMES_ON_REQUEST["metrics-server"] == ("metrics-server",)
 
 
 def test_the_go_that_is_needed_is_the_modules_own_word() -> None:
