@@ -1,4 +1,4 @@
-"""One process from start to end: signals, the order of things, who leads, what is ready, a graceful stop.
+"""Manager and syncer from start to end: the order of things, who leads, what is ready, a graceful stop.
 
 Order: health server first (a kubelet asks at once) -> which cluster is this -> informers, warm on followers too -> the
 lease -> controllers. Leading work is cancelled before the lease is given back, and every mutating call asks for proof of
@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -42,59 +40,14 @@ from kubeocean.manager.policies import OrphanPolicyController
 from kubeocean.manager.proxierprocess import LetGo, ProxierProcess
 from kubeocean.obs.exit import exit_loudly
 from kubeocean.obs.health import HealthServer
-from kubeocean.obs.openfiles import allow_most_open_files
-from kubeocean.proxier import metrics as proxier_metrics
-from kubeocean.proxier.proxier import Proxier, ProxierOptions
-from kubeocean.proxier.sessions import Limits
-from kubeocean.proxier.supervised import leave_with_parent, report
-from kubeocean.proxier.tlsbuffers import shrink_tls_buffers
-from kubeocean.settings import ManagerSettings, ProcessSettings, ProxierSettings, SyncerSettings, process_identity
+from kubeocean.settings import ManagerSettings, ProcessSettings, SyncerSettings, process_identity
 from kubeocean.syncer.pairing import SyncerOptions
 from kubeocean.syncer.syncer import Syncer
 
-STOP_DEADLINE = 28.0  # seconds for a graceful stop: a kubelet sends SIGKILL after 30, and that would leave no word of why
 SYNCER_STOP_DEADLINE = 20.0  # seconds that a cancelled syncer may take to end
 RESTART_AFTER = 5.0  # seconds after a syncer failed in a way nobody foresaw
 
 log = structlog.get_logger(__name__)
-
-
-def run(program: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool = True) -> None:
-    """Run a program to its end; SIGINT and SIGTERM stop it gracefully. With `uvloop`, on that loop when it is installed."""
-    with asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
-        runner.run(_until_signalled(program))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-async def _until_signalled(program: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    task = asyncio.create_task(program(), name="program")
-    loop = asyncio.get_running_loop()
-    last_resort: asyncio.TimerHandle | None = None  # set when we were told to stop
-
-    def stop() -> None:
-        nonlocal last_resort
-        if last_resort is None:
-            last_resort = loop.call_later(STOP_DEADLINE, exit_loudly, f"told to stop, it did not within {STOP_DEADLINE:.0f} s")
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if last_resort is None:
-            raise
-        log.info("stopped")
-    finally:
-        if last_resort:
-            last_resort.cancel()
 
 
 async def run_manager(settings: ManagerSettings) -> None:
@@ -135,35 +88,6 @@ async def run_syncer(settings: SyncerSettings) -> None:
             await syncer.run()
 
         await process.serve(lead)
-
-
-async def run_proxier(settings: ProxierSettings) -> None:
-    """Serve the kubelet API of virtual nodes until cancelled."""
-    config = await config_from_file(str(settings.kubeconfig) if settings.kubeconfig else None)
-    namespace, _, secret = settings.tls_secret.partition("/")
-    options = ProxierOptions(
-        settings.cluster_binding_name, settings.vnode_address, settings.bind_address or settings.vnode_address,
-        tls_secret=(namespace, secret) if secret else None,
-        limits=Limits(settings.max_streams_per_caller, settings.max_streams_per_cluster), linger=settings.linger,
-    )
-    proxier = Proxier(config, options, user_agent=f"kubeocean-proxier/{__version__}")
-    health = HealthServer(
-        health_address=settings.health_probe_bind_address, metrics_address=settings.metrics_bind_address,
-        ready={"kubelet API": proxier.trouble},
-    )
-    proxier_metrics.show()
-    allow_most_open_files()  # a stream needs two
-    shrink_tls_buffers()
-    if settings.supervised:
-        leave_with_parent(proxier, settings.linger)
-    await health.start()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            if settings.supervised:
-                tasks.create_task(report(proxier), name="reports")
-            tasks.create_task(proxier.run(), name="proxier")
-    finally:
-        await health.stop()
 
 
 class _Process:

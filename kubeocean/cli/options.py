@@ -15,8 +15,8 @@ from kubeocean.api.names import KUBEOCEAN_NAMESPACE
 from kubeocean.kube.errors import KubeError
 from kubeocean.obs.health import InvalidAddress
 from kubeocean.obs.log import configure_logging
-from kubeocean.runtime import run
 from kubeocean.settings import ProcessSettings
+from kubeocean.signals import run
 
 
 class LogFormat(StrEnum):

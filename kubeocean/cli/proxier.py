@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kubeocean.cli.options import process_command, seconds, start
-from kubeocean.runtime import run_proxier
+from kubeocean.runtime_proxier import run_proxier
 from kubeocean.settings import ProxierSettings
 
 

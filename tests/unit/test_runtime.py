@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from kubeocean import runtime
+from kubeocean import runtime, signals
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import Forbidden, NotFound
 from kubeocean.kube.meta import Json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.looptime
 def forced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return what ended the process by force."""
     said: list[str] = []
-    monkeypatch.setattr(runtime, "exit_loudly", said.append)
+    monkeypatch.setattr(signals, "exit_loudly", said.append)
     return said
 
 
@@ -31,7 +31,7 @@ async def told_to_stop(*, cleanup_seconds: float) -> None:
         finally:
             await asyncio.sleep(cleanup_seconds)
 
-    await runtime._until_signalled(program)
+    await signals._until_signalled(program)
 
 
 async def test_a_graceful_stop_is_given_its_time(forced: list[str]) -> None:
