@@ -74,7 +74,9 @@ class ProcessSettings(BaseModel):
             try:
                 ip_address(text)
             except ValueError as error:
-                raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10") from error
+                # API servers use the host's DNS, which knows no Service; and kubeadm's ask for no InternalDNS of a node.
+                service = "; of a Service, write its ClusterIP" if info.field_name == "vnode_address" and text else ""
+                raise ValueError(f"{text!r} is no IP address; write one such as 10.0.0.10{service}") from error
         return text
 
     @field_validator("virtual_api_server")

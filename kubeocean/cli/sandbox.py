@@ -216,8 +216,10 @@ def assets(
     pinned Go modules into the cache, once; that takes some minutes.
     """
     with plain_errors():
-        wanted = {"kubelet": kubelet, "metrics_server": metrics_server}
-        found = run_to_end(_ensure(**wanted)) if build else find_assets(**wanted)
+        if build:
+            found: Assets | Missing = run_to_end(_ensure(kubelet, metrics_server))
+        else:
+            found = find_assets(kubelet=kubelet, metrics_server=metrics_server)
     binaries = (found.found if isinstance(found, Missing) else found.binaries).values()
     if output is Output.JSON:
         typer.echo(json.dumps(
@@ -231,9 +233,9 @@ def assets(
         raise typer.Exit(1)
 
 
-async def _ensure(**wanted: bool) -> Assets:
+async def _ensure(kubelet: bool, metrics_server: bool) -> Assets:
     with open_progress(sys.stderr) as progress:
-        return await ensure_assets(progress, **wanted)
+        return await ensure_assets(progress, kubelet=kubelet, metrics_server=metrics_server)
 
 
 def _print_clusters(report: Json) -> None:

@@ -64,7 +64,9 @@ async def build_programs(
     _prepare(folder)
     go = await obtain_go(_oldest_go(jobs), root / "go", progress, environ)
     await _check_space(go, folder)
-    patience = "on two cores it takes about eight minutes" if any(job.module.pins for job in jobs) else "it takes seconds"
+    patience = "it takes minutes, on two cores about eight for everything" if any(job.module.pins for job in jobs) else (
+        "it takes seconds"
+    )
     progress.say(f"Building {', '.join(job.names for job in jobs)} ({ASSET_VERSION}) into {folder}, once; {patience}")
     for number, job in enumerate(jobs, 1):
         await _build(go, _Steps(job, f"[{number}/{len(jobs)}]", started, progress), folder)

@@ -35,7 +35,7 @@ async def metrics_server(binary: Path, cluster: ClusterHandle, client: Client, f
     """Have metrics.k8s.io served in `cluster`, from what its nodes' kubelets say every 10 s."""
     port, log = free_port(), folder / "metrics-server.log"
     made: list[tuple[Resource, str, str]] = []
-    process = None
+    process: asyncio.subprocess.Process | None = None
     try:
         for resource, obj in manifests(port):
             name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
@@ -56,7 +56,7 @@ async def metrics_server(binary: Path, cluster: ClusterHandle, client: Client, f
         for resource, name, namespace in reversed(made):
             with suppress(KubeError):
                 await discard(client, resource, name, namespace)
-        if process:
+        if process is not None:
             process.terminate()
             await process.wait()
 

@@ -110,6 +110,7 @@ MISTYPED = {
     "an unknown zone": (["--time-zone=Mars/Phobos"], "--time-zone: unknown time zone 'Mars/Phobos': write an IANA name"),
     "a name for the DNS": (["--virtual-dns=dns.local"], "--virtual-dns: 'dns.local' is no IP address; write one such as"),
     "no address to bind": (["--proxier-bind-address=here"], "--proxier-bind-address: 'here' is no IP address"),
+    "the name of a Service": (["--vnode-address=proxier.kubeocean-system.svc"], "of a Service, write its ClusterIP"),
     "no vnode address": (["--vnode-address="], "--vnode-address: '' is no IP address"),
     "a URL as API server": (["--virtual-api-server=https://x"], "--virtual-api-server: 'https://x' is no address; write HOST"),
     "no number as port": (["--virtual-api-server=x:y"], "--virtual-api-server: 'x:y' is no address; write HOST or HOST:PORT"),

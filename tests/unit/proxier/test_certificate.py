@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import cast
 
 import pytest
@@ -23,6 +24,7 @@ from kubeocean.sandbox.pki import Authority
 pytestmark = pytest.mark.looptime
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 LIFE = 1000.0  # seconds
+ADDRESS = "10.0.0.10"
 
 
 def now() -> datetime:
@@ -71,7 +73,7 @@ class Api:
 
 @asynccontextmanager
 async def kept(api: Api) -> AsyncIterator[ServingCertificate]:
-    certificate = ServingCertificate(cast(Client, api), name="proxier", address="10.0.0.10", clock=now)
+    certificate = ServingCertificate(cast(Client, api), name="proxier", address=ADDRESS, clock=now)
     task = asyncio.create_task(certificate.run())
     try:
         yield certificate
@@ -89,6 +91,8 @@ async def test_it_asks_as_a_kubelet_does() -> None:
     request = x509.load_pem_x509_csr(base64.b64decode(spec["request"]))
     assert request.subject.rfc4514_string() == "CN=system:node:proxier,O=system:nodes"
     assert (spec["signerName"], spec["usages"]) == ("kubernetes.io/kubelet-serving", ["digital signature", "server auth"])
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [x509.DNSName("proxier"), x509.IPAddress(ip_address(ADDRESS))], "the address in the nodes' status"
 
 
 async def test_it_is_renewed_well_before_it_ends_with_a_new_key() -> None:
