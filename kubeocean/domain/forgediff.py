@@ -105,7 +105,7 @@ def _field(path: str, rule: Rule, before: Any, after: Any) -> Iterator[FieldChan
             yield FieldChange(path, Fate.RENAMED, rule.why, before, after)
         case _ if rule.of and (isinstance(before, list) or isinstance(after, list)):
             yield from _elements(path, rule, before or [], after or [])
-        case _ if rule.of and before is not None and after is not None:
+        case _ if rule.of and before is not None and after is not None and (before or after):
             yield from _compare(before, after, rule.of, path)
         case _:
             yield from _plain(path, rule, before, after)

@@ -27,6 +27,12 @@ def test_every_field_of_any_pod_is_met_and_every_change_explained(pod: Json) -> 
     assert all(each.why for each in told.values() if each.fate is not Fate.KEPT)
 
 
+def test_an_empty_field_is_met_as_well() -> None:
+    pod = pairs.read(next(case for case in pairs.INPUTS if "a-minimal-pod" in case.name))["pod"]
+    pod["spec"]["securityContext"] = {"seLinuxOptions": {}}
+    assert explain(pod)["spec.securityContext.seLinuxOptions"].fate is Fate.KEPT
+
+
 @pytest.mark.parametrize("case", pairs.INPUTS, ids=pairs.title)
 def test_what_is_kept_is_the_same_and_what_is_dropped_is_not_there(case: Path) -> None:
     for each in explain(pairs.read(case)["pod"]).values():
