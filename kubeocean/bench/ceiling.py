@@ -13,38 +13,20 @@ As in the floor the sides do not wait for each other, and nothing is decided, ma
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-from kubeocean.bench.floorside import Plan
 from kubeocean.bench.results import Floor, Phase
-from kubeocean.bench.rig import USER_AGENT, Rig
+from kubeocean.bench.rig import Rig
 from kubeocean.bench.sideprocess import measure_rounds
 from kubeocean.bench.workload import build_roomy_node
-from kubeocean.kube.client import Client
-from kubeocean.kube.meta import name_of, uid_of
+from kubeocean.kube.meta import name_of
 from kubeocean.kube.resources import NODES
 
 
 async def measure_ceiling(rig: Rig, pods: int, *, token: bool) -> tuple[Floor, Phase]:
     """Return the best of three rounds, and the phase of all of them."""
-    virtual, physical = [str(rig.sandbox.virtual.kubeconfig)], [str(each.kubeconfig) for each in rig.sandbox.physical]
     async with AsyncExitStack() as stack:
-        for client in (rig.virtual, *rig.physical):
-            namespace = await stack.enter_async_context(rig.namespace(client, "ceiling-token" if token else "ceiling"))
         for number in range(rig.nodes):  # as many as there will be virtual ones: the scheduler looks at them all
-            await stack.enter_async_context(_roomy_node(rig.virtual, f"kubeocean-bench-ceiling-{number}"))
+            await stack.enter_async_context(rig.node(rig.virtual, build_roomy_node(f"kubeocean-bench-ceiling-{number}")))
         nodes = [[name_of(node) for node in (await client.list(NODES)).items] for client in rig.physical]
-        return await measure_rounds(rig, [
-            Plan("virtual", virtual, USER_AGENT, namespace, [[""]], pods, token, rigged=True),
-            Plan("physical", physical, USER_AGENT, namespace, nodes, pods, token, rigged=True),
-        ])
-
-
-@asynccontextmanager
-async def _roomy_node(client: Client, name: str) -> AsyncIterator[None]:
-    made = await client.create(NODES, build_roomy_node(name))
-    try:
-        yield
-    finally:
-        await client.delete(NODES, name, uid=uid_of(made))
+        return await measure_rounds(rig, "ceiling", [[""]], nodes, pods, token=token, rigged=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from kubeocean.bench import workload
@@ -29,22 +29,32 @@ class RiggedSide(Side):
         """Remove every Pod of one round."""
         await (super().delete(turn) if self.plan.side == "virtual" else self._delete_played(turn))
 
+    async def _create_played(self, turn: str) -> None:
+        await self._until_told(turn, self._create_twin, "ADDED", RUNNING, "KWOK runs all Pods")
+
     async def _delete_played(self, turn: str) -> None:
-        gone = self.plan.pods
+        await self._until_told(turn, self._ask_to_go, "DELETED", "", "all Pods are gone")
+
+    async def _until_told(
+        self, turn: str, call: Callable[[Work], Awaitable[None]], kind: str, selector: str, what: str
+    ) -> None:
+        """Make the call for every Pod and return when a watch has told of as many of them in an event of this kind."""
+        left = self.plan.pods
 
         def take(*_: object) -> None:
-            nonlocal gone
-            gone -= 1
+            nonlocal left
+            left -= 1
 
-        async with self._watching(take, "DELETED") as watches:
-            await in_flight(self.work(turn), self._ask_to_go)
-            await until(watches, lambda: gone == 0, within=patience(gone), what=lambda: f"{gone} Pods are still there")
+        async with self._watching(take, kind, selector) as watches:
+            await in_flight(self.work(turn), call)
+            await until(watches, lambda: left == 0, within=patience(left), what=lambda: f"{what}; {left} are left")
 
     async def _create_scheduled(self, turn: str) -> None:
         bound: asyncio.Queue[Work] = asyncio.Queue()
         work = {each.name: each for each in self.work(turn)}
 
         def take(_: str, pod: Json, __: float) -> None:
+            self.uids[name_of(pod)] = uid_of(pod)  # this may come before the answer to its creation
             bound.put_nowait(work[name_of(pod)])
 
         async def one_bound(_: int) -> None:
@@ -61,25 +71,12 @@ class RiggedSide(Side):
 
     async def _run_bound(self, work: Work) -> None:
         if self.plan.token:
-            while work.name not in self.uids:  # the news may come before the answer to the creation
-                await asyncio.sleep(0)
             request = workload.build_token_request(work.name, self.uids[work.name])
             await work.client.create(
                 SERVICEACCOUNTS, request, subresource="token", name="default", namespace=self.plan.namespace,
                 deadline=CALL_DEADLINE,
             )
         await self.run(work)
-
-    async def _create_played(self, turn: str) -> None:
-        left = self.plan.pods
-
-        def take(*_: object) -> None:
-            nonlocal left
-            left -= 1
-
-        async with self._watching(take, "ADDED", RUNNING) as watches:
-            await in_flight(self.work(turn), self._create_twin)
-            await until(watches, lambda: left == 0, within=patience(left), what=lambda: f"KWOK runs {left} Pods more")
 
     async def _create_twin(self, work: Work) -> None:
         if self.plan.token:
@@ -94,7 +91,7 @@ class RiggedSide(Side):
             await work.client.delete(SECRETS, work.name, namespace, uid=secret, deadline=CALL_DEADLINE)
 
     @asynccontextmanager
-    async def _watching(self, take: Take, kind: str, selector: str = "") -> AsyncIterator[list[PodWatch]]:
+    async def _watching(self, take: Take, kind: str, selector: str) -> AsyncIterator[list[PodWatch]]:
         async with AsyncExitStack() as stack:
             yield [
                 await stack.enter_async_context(

@@ -12,7 +12,7 @@ from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.managed import Manager, run_manager
 from kubeocean.bench.poll import until_true
-from kubeocean.bench.procfs import children
+from kubeocean.bench.procfs import child_of
 from kubeocean.bench.rig import Rig
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import NotFound
@@ -37,7 +37,7 @@ async def federate(
         made = await _bind(rig, manager, direct_scheduling=direct_scheduling)
         await until_true(lambda: _all_ready(rig, manager), within=_READY_WITHIN, what=lambda: _why_not(rig, manager))
         rig.meter.add("manager", manager.pid)
-        for proxier in children(manager.pid):
+        if proxier := child_of(manager.pid, "proxier"):
             rig.meter.add("proxier", proxier)
         try:
             yield manager

@@ -16,37 +16,21 @@ Kubeocean starts. That nobody else wrote shows in the audit logs: the floor's ph
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-from kubeocean.bench.floorside import Plan
 from kubeocean.bench.results import Floor, Phase
-from kubeocean.bench.rig import USER_AGENT, Rig
+from kubeocean.bench.rig import Rig
 from kubeocean.bench.sideprocess import measure_rounds
-from kubeocean.kube.client import Client
-from kubeocean.kube.meta import uid_of
-from kubeocean.kube.resources import NODES
+from kubeocean.kube.meta import Json
 
 _NODE = "kubeocean-bench-floor"
+_NODE_OF_NOBODY: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": _NODE}}
 
 
 async def measure_floor(rig: Rig, pods: int, *, token: bool) -> tuple[Floor, Phase]:
     """Return the best of three rounds, and the phase of all of them. token: the Pods are those that have one."""
     async with AsyncExitStack() as stack:
         for client in (rig.virtual, *rig.physical):
-            namespace = await stack.enter_async_context(rig.namespace(client, "floor-token" if token else "floor"))
-            await stack.enter_async_context(_node_of_nobody(client))
-        virtual, physical = [str(rig.sandbox.virtual.kubeconfig)], [str(each.kubeconfig) for each in rig.sandbox.physical]
-        return await measure_rounds(rig, [
-            Plan("virtual", virtual, USER_AGENT, namespace, [[_NODE]], pods, token, rigged=False),
-            Plan("physical", physical, USER_AGENT, namespace, [[_NODE]] * len(physical), pods, token, rigged=False),
-        ])
-
-
-@asynccontextmanager
-async def _node_of_nobody(client: Client) -> AsyncIterator[None]:
-    made = await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": _NODE}})
-    try:
-        yield
-    finally:
-        await client.delete(NODES, _NODE, uid=uid_of(made))
+            await stack.enter_async_context(rig.node(client, _NODE_OF_NOBODY))
+        nodes = [[_NODE]] * len(rig.physical)
+        return await measure_rounds(rig, "floor", [[_NODE]], nodes, pods, token=token, rigged=False)

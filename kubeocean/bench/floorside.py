@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -14,6 +14,8 @@ from kubeocean.kube.client import Client, PatchType
 from kubeocean.kube.meta import Json, uid_of
 from kubeocean.kube.resources import PODS
 
+SideName: TypeAlias = Literal["virtual", "physical"]
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -22,7 +24,7 @@ class Plan:
     `rigged`: the ceiling, where the rig's scheduler and KWOK do their part, and a `token` costs its writes.
     """
 
-    side: Literal["virtual", "physical"]
+    side: SideName
     kubeconfigs: list[str]
     user_agent: str
     namespace: str

@@ -29,14 +29,6 @@ def cpu_seconds(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started and that live; none where it cannot be known."""
-    try:
-        return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
 def _kibibytes(field: str) -> int:
     return int(field.split()[0]) * 1024
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from kubeocean.bench.errors import BenchError
+from kubeocean.bench.page import read_page
 from kubeocean.bench.poll import until_true
 from kubeocean.bench.procfs import memory, open_files
 from kubeocean.bench.streamresults import Footprint
@@ -39,11 +38,10 @@ class ProxierWatch:
         return Footprint(known[0] if known else None, open_files(self.pid), told["sessions"], told["tasks"])
 
     async def _ask(self) -> dict[str, int]:
-        with suppress(aiohttp.ClientError):
-            timeout = aiohttp.ClientTimeout(total=5)
-            async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session, session.get(self.metrics) as answer:
-                return parse_counts(await answer.text())
-        raise BenchError(f"the manager does not answer at {self.metrics}")
+        page = await read_page(self.metrics)
+        if page is None:
+            raise BenchError(f"the manager does not answer at {self.metrics}")
+        return parse_counts(page)
 
 
 def parse_counts(page: str) -> dict[str, int]:

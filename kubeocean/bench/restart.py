@@ -9,21 +9,20 @@ fault. *Steady* is when it has looked at every Pod at least once since it leads 
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import aiohttp
 import orjson
 
 from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.managed import Manager
+from kubeocean.bench.page import read_page
 from kubeocean.bench.poll import until_true
 from kubeocean.bench.procfs import cpu_seconds
 from kubeocean.bench.rig import Rig
+from kubeocean.sandbox.commands import LOOPBACK
+from kubeocean.sandbox.ports import choose_ports
 
 STEADY_WITHIN = 120.0  # seconds
 
@@ -49,69 +48,45 @@ class Restart:
 async def restart_cold(rig: Rig, manager: Manager, pods: int) -> Restart:
     """Stop the manager, start it, and return what that took."""
     rig.meter.start()
+    metrics, _, flags = _choose_addresses()
     began, said = datetime.now(UTC), manager.log.stat().st_size
     await manager.stop()
-    ports = _Ports.choose()
-    await manager.start(*ports.flags)
-    return await _until_steady(rig, manager, ports, pods, began, said)
+    await manager.start(*flags)
+    return await _until_steady(rig, manager, metrics, pods, began, said)
 
 
 async def restart_rolling(rig: Rig, manager: Manager, pods: int) -> Restart:
     """Have a second manager wait, stop the first, and return what the change took."""
     rig.meter.start()
-    said, ports = manager.log.stat().st_size, _Ports.choose()
-    async with manager.replaced(*ports.flags):
-        await until_true(lambda: ports.answers("health", "/readyz"), within=STEADY_WITHIN, what="the standby is ready")
+    metrics, health, flags = _choose_addresses()
+    said = manager.log.stat().st_size
+
+    async def waits() -> bool:
+        return await read_page(f"http://{health}/readyz") is not None
+
+    async with manager.replaced(*flags):
+        await until_true(waits, within=STEADY_WITHIN, what="the standby is ready")
         began = datetime.now(UTC)
-    return await _until_steady(rig, manager, ports, pods, began, said)
+    return await _until_steady(rig, manager, metrics, pods, began, said)
 
 
-async def _until_steady(rig: Rig, manager: Manager, ports: _Ports, pods: int, began: datetime, said: int) -> Restart:
+def _choose_addresses() -> tuple[str, str, tuple[str, ...]]:
+    """Return where a manager is to tell its metrics and its health, and the flags that say so."""
+    metrics, health = (f"{LOOPBACK}:{port}" for port in choose_ports(2, (LOOPBACK,)))
+    return metrics, health, ("--metrics-bind-address", metrics, "--health-probe-bind-address", health)
+
+
+async def _until_steady(rig: Rig, manager: Manager, metrics: str, pods: int, began: datetime, said: int) -> Restart:
     async def steady() -> bool:
         manager.check()
-        return is_steady(await ports.ask("metrics", "/metrics") or "", pods)
+        return is_steady(await read_page(f"http://{metrics}/metrics") or "", pods)
 
     await until_true(steady, within=STEADY_WITHIN, what="the new manager is steady", every=0.05)
     ended, used = datetime.now(UTC), cpu_seconds(manager.pid)
     leading = _moment_of_leading(manager.log.read_bytes()[said:])
     await rig.meter.settle()
-    phase = rig.meter.stop().phase
-    ours = [each for each in phase.writes if each.ours]
+    ours = rig.meter.stop().phase.ours
     return Restart((leading - began).total_seconds(), (ended - leading).total_seconds(), used, ours)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ports:
-    """Where a manager answers, on loopback."""
-
-    metrics: int
-    health: int
-
-    @classmethod
-    def choose(cls) -> _Ports:
-        with socket.socket() as one, socket.socket() as other:
-            for each in (one, other):
-                each.bind(("127.0.0.1", 0))
-            return cls(one.getsockname()[1], other.getsockname()[1])
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        return (
-            "--metrics-bind-address", f"127.0.0.1:{self.metrics}", "--health-probe-bind-address", f"127.0.0.1:{self.health}",
-        )
-
-    async def answers(self, which: str, path: str) -> bool:
-        return await self.ask(which, path) is not None
-
-    async def ask(self, which: str, path: str) -> str | None:
-        """Return a page, or None while it is not there."""
-        address = f"http://127.0.0.1:{getattr(self, which)}{path}"
-        with suppress(aiohttp.ClientError, asyncio.TimeoutError):
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session, session.get(address) as answer,
-            ):
-                return await answer.text() if answer.status == 200 else None
-        return None
 
 
 def is_steady(metrics: str, pods: int) -> bool:

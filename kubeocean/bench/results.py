@@ -24,6 +24,11 @@ class Phase:
     writes: list[WriteCount]
     cpu: dict[str, float]
 
+    @property
+    def ours(self) -> list[WriteCount]:
+        """Return what Kubeocean wrote, Leases left out."""
+        return [each for each in self.writes if each.ours]
+
 
 @dataclass(frozen=True, slots=True)
 class Floor:

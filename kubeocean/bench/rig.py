@@ -16,7 +16,7 @@ from kubeocean.bench.meter import Meter
 from kubeocean.bench.poll import until_true
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
-from kubeocean.kube.meta import name_of, uid_of
+from kubeocean.kube.meta import Json, name_of, uid_of
 from kubeocean.kube.resources import NAMESPACES, NODES, SERVICEACCOUNTS
 from kubeocean.sandbox.assets import ensure_assets
 from kubeocean.sandbox.nodes import NodeTemplate
@@ -66,6 +66,15 @@ class Rig:
         yield name
         if self.lasts:
             await client.delete(NAMESPACES, name, uid=uid_of(made))
+
+    @asynccontextmanager
+    async def node(self, client: Client, node: Json) -> AsyncIterator[None]:
+        """Have a Node object there that nobody plays."""
+        made = await client.create(NODES, node)
+        try:
+            yield
+        finally:
+            await client.delete(NODES, name_of(made), uid=uid_of(made))
 
 
 @asynccontextmanager

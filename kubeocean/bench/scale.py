@@ -97,7 +97,7 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             progress.say("deleting the Pods")
             deleting = max(await asyncio.gather(*(delete_all(rig.virtual, pods) for pods in created)))
     return Scale(
-        spec.pods, rig.nodes, len(rig.physical), spec.token, load, floor, burst, spec.rest_seconds, _writes(at_rest),
+        spec.pods, rig.nodes, len(rig.physical), spec.token, load, floor, burst, spec.rest_seconds, at_rest.ours,
         cpu_at_rest, restart, rolling, empty, full, restarted, deleting,
     )
 
@@ -119,10 +119,6 @@ async def _rest(rig: Rig, manager: Manager, seconds: float) -> tuple[Phase, floa
     manager.check()
     used_then = cpu_seconds(manager.pid)
     return rig.meter.stop().phase, used_then - used if used is not None and used_then is not None else None
-
-
-def _writes(phase: Phase) -> list[WriteCount]:
-    return [each for each in phase.writes if each.ours]
 
 
 def _resident(manager: Manager) -> int | None:

@@ -11,19 +11,30 @@ from time import monotonic
 
 from kubeocean.bench.burst import patience
 from kubeocean.bench.errors import BenchError
-from kubeocean.bench.floorside import PLAN, Plan
+from kubeocean.bench.floorside import PLAN, Plan, SideName
 from kubeocean.bench.results import Floor, Lap, Phase
-from kubeocean.bench.rig import Rig
+from kubeocean.bench.rig import USER_AGENT, Rig
 from kubeocean.sandbox.processes import last_lines
+from kubeocean.sandbox.state import ClusterHandle
 
 ROUNDS = 3
 
 
-async def measure_rounds(rig: Rig, plans: Sequence[Plan]) -> tuple[Floor, Phase]:
-    """Return the best of three rounds of all sides at once, and the phase of all of them."""
-    pods = plans[0].pods
+async def measure_rounds(
+    rig: Rig, name: str, virtual_nodes: list[list[str]], physical_nodes: list[list[str]], pods: int, *, token: bool,
+    rigged: bool,
+) -> tuple[Floor, Phase]:
+    """Return the best of three rounds of both sides at once, and the phase of all of them. See `Plan`."""
     async with AsyncExitStack() as stack:
-        sides = [await stack.enter_async_context(_side(plan, rig.folder)) for plan in plans]
+        for client in (rig.virtual, *rig.physical):
+            namespace = await stack.enter_async_context(rig.namespace(client, f"{name}-token" if token else name))
+
+        def plan(side: SideName, clusters: Sequence[ClusterHandle], nodes: list[list[str]]) -> Plan:
+            kubeconfigs = [str(cluster.kubeconfig) for cluster in clusters]
+            return Plan(side, kubeconfigs, USER_AGENT, namespace, nodes, pods, token, rigged)
+
+        plans = plan("virtual", [rig.sandbox.virtual], virtual_nodes), plan("physical", rig.sandbox.physical, physical_nodes)
+        sides = [await stack.enter_async_context(_side(each, rig.folder / f"{name}-{each.side}.log")) for each in plans]
         for side in sides:
             rig.meter.add("bench", side.pid)
         await _round(sides, "warm", pods)
@@ -72,8 +83,7 @@ class SideProcess:
 
 
 @asynccontextmanager
-async def _side(plan: Plan, folder: Path) -> AsyncIterator[SideProcess]:
-    log = folder / f"{'ceiling' if plan.rigged else 'floor'}-{plan.side}.log"
+async def _side(plan: Plan, log: Path) -> AsyncIterator[SideProcess]:
     with log.open("ab") as errors:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "kubeocean.bench.side", stdin=asyncio.subprocess.PIPE,

@@ -39,12 +39,11 @@ from kubeocean.kube.config import config_from_file
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import NODES, PODS
 from kubeocean.obs.openfiles import allow_most_open_files
-from kubeocean.sandbox.commands import Files
+from kubeocean.sandbox.commands import LOOPBACK, Files
 from kubeocean.sandbox.ports import choose_ports
 from kubeocean.sandbox.progress import Progress
 
 _POD, _CONTAINER = "streams", "main"
-_LOOPBACK = "127.0.0.1"
 _SERVES_WITHIN = 60.0  # seconds
 
 
@@ -62,7 +61,7 @@ class StreamsSpec:
 async def measure_streams(spec: StreamsSpec, progress: Progress) -> Streams:
     """Measure. Raises BenchError, SandboxError or KubeError; whatever was started is ended."""
     load, files = os.getloadavg()[0], allow_most_open_files()
-    metrics = f"{_LOOPBACK}:{choose_ports(1, (_LOOPBACK,))[0]}"
+    metrics = f"{LOOPBACK}:{choose_ports(1, (LOOPBACK,))[0]}"
     async with AsyncExitStack() as stack:
         rig = await stack.enter_async_context(open_rig(spec.rig, progress))
         progress.say("starting the manager and its proxier, binding the cluster")
@@ -110,7 +109,7 @@ async def _open_ways(rig: Rig) -> AsyncIterator[list[Way]]:
         ]
         twin = partial(build_api_target, MOUNT_NAMESPACE, physical_name(_POD, namespace), _CONTAINER)
         asked = (namespace, _POD, _CONTAINER)
-        kubelet = f"https://{_LOOPBACK}:{port_of(vnode)}"
+        kubelet = f"https://{LOOPBACK}:{port_of(vnode)}"
         yield [
             await stack.enter_async_context(way) for way in (
                 open_way(STRAIGHT, physical.server, physical.ssl, twin),

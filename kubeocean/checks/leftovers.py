@@ -9,25 +9,15 @@ import asyncio
 
 from kubeocean.api import names
 from kubeocean.checks.opening import read_bindings
-from kubeocean.domain.abandoned import check_abandoned, ids_marked
+from kubeocean.domain.abandoned import LOOKED_AT, check_abandoned, ids_marked
 from kubeocean.domain.findings import Finding, Mend
 from kubeocean.domain.marks import build_unmark_patch
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from kubeocean.kube.meta import Json, uid_of
-from kubeocean.kube.resources import (
-    CONFIGMAPS,
-    CSINODES,
-    NODES,
-    PERSISTENTVOLUMECLAIMS,
-    PERSISTENTVOLUMES,
-    PODS,
-    SECRETS,
-    Resource,
-)
+from kubeocean.kube.resources import PODS, Resource
 
 _IN_PLACE = {PODS: names.PLACEHOLDER_NAMESPACE}
-_LOOKED_AT = (CONFIGMAPS, SECRETS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, NODES, CSINODES, PODS)
 
 
 def cluster_ids_of(bindings: list[Json]) -> frozenset[str]:
@@ -37,7 +27,7 @@ def cluster_ids_of(bindings: list[Json]) -> frozenset[str]:
 
 async def look_for_leftovers(virtual: Client) -> tuple[list[Finding], set[str]]:
     """Return what is found, and notes on what could not be read. The bindings are read last: one made meanwhile counts."""
-    lists = await asyncio.gather(*(_list(virtual, resource) for resource in _LOOKED_AT))
+    lists = await asyncio.gather(*(_list(virtual, resource) for resource in LOOKED_AT))
     found = {resource: items for resource, items, _ in lists}
     cluster_ids = cluster_ids_of(await read_bindings(virtual))
     return list(check_abandoned(found, cluster_ids)), {note for _, _, note in lists if note}

@@ -59,17 +59,22 @@ async def open_virtual(kubeconfig: Path | None) -> AsyncIterator[Client]:
         yield client
 
 
-async def read_bindings(virtual: Client, wanted: str = "") -> list[Json]:
-    """Return the bindings, or the one called `wanted`. Raises ConfigError when there is none of that name, or no such kind."""
+async def read_bindings(virtual: Client) -> list[Json]:
+    """Return the bindings by name. Raises ConfigError when there is no such kind."""
     try:
         found = (await virtual.list(CLUSTERBINDINGS)).items
     except NotFound:
         raise ConfigError("the virtual cluster knows no ClusterBindings: kubeocean crds | kubectl apply -f -") from None
+    return sorted(found, key=name_of)
+
+
+def choose_bindings(found: list[Json], wanted: str) -> list[Json]:
+    """Return the one called `wanted`, "" = all. Raises ConfigError when there is none of that name."""
     chosen = [binding for binding in found if wanted in ("", name_of(binding))]
     if wanted and not chosen:
-        there = ", ".join(sorted(map(name_of, found))) or "none"
+        there = ", ".join(map(name_of, found)) or "none"
         raise ConfigError(f"--binding {wanted}: no ClusterBinding has this name; there are: {there}")
-    return sorted(chosen, key=name_of)
+    return chosen
 
 
 @asynccontextmanager

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kubeocean.checks.leftovers import cluster_ids_of, look_for_leftovers, take_off
 from kubeocean.checks.looking import look
-from kubeocean.checks.opening import Sides, open_sides, open_virtual, read_bindings
+from kubeocean.checks.opening import Sides, choose_bindings, open_sides, open_virtual, read_bindings
 from kubeocean.checks.repairing import repair
 from kubeocean.domain.findings import Finding, lasting
 from kubeocean.domain.verification import verify
@@ -78,7 +79,7 @@ async def run_verify(request: Request, progress: Callable[[str], None] = lambda 
         verdicts = []
         bindings = await read_bindings(virtual)
         cluster_ids = cluster_ids_of(bindings)
-        for binding in await read_bindings(virtual, request.binding) if request.binding else bindings:
+        for binding in choose_bindings(bindings, request.binding):
             progress(f"looking at both sides of {name_of(binding)}, twice")
             verdicts.append(await _verify_binding(virtual, binding, request, cluster_ids))
         if not request.binding:
@@ -108,20 +109,20 @@ async def _verify_binding(virtual: Client, binding: Json, request: Request, clus
 
 
 async def _compare(sides: Sides, request: Request, cluster_ids: frozenset[str]) -> Verdict:
-    first = await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
-    before = verify(first.snapshot)
+    look_now = partial(look, sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
+    before = verify((await look_now()).snapshot)
     await asyncio.sleep(request.settle)
-    second = await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
+    second = await look_now()
     found = lasting(before, verify(second.snapshot))
     verdict = Verdict(
         sides.binding, tuple(Told(finding) for finding in found), second.notes, pods=second.snapshot.count_pods(),
         nodes=len(second.snapshot.own_vnodes()),
     )
-    return await _mend(sides, verdict, request, cluster_ids) if request.repair and found else verdict
+    return await _mend(sides, verdict, verify((await look_now()).snapshot)) if request.repair and found else verdict
 
 
-async def _mend(sides: Sides, verdict: Verdict, request: Request, cluster_ids: frozenset[str]) -> Verdict:
-    third = verify((await look(sides, time_zone=request.time_zone, cluster_ids=cluster_ids)).snapshot)
+async def _mend(sides: Sides, verdict: Verdict, third: list[Finding]) -> Verdict:
+    """Mend what a third look finds still."""
     still = {finding.identity: finding for finding in third}
     told = []
     for each in verdict.told:

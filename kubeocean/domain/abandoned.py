@@ -29,6 +29,7 @@ from kubeocean.kube.resources import (
 MARKED = (CONFIGMAPS, SECRETS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES)
 NO_SUCH_BINDING = "NoSuchBinding"
 _OF_NODES = {NODES: Kind.ORPHAN_NODE, CSINODES: Kind.ORPHAN_CSINODE, PODS: Kind.ORPHAN_PLACEHOLDER}
+LOOKED_AT = (*MARKED, *_OF_NODES)
 
 
 def ids_marked(obj: Json) -> set[str]:

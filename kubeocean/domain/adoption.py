@@ -12,6 +12,7 @@ so nothing is pushed down at once and no container restarts. A volume keeps the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kubeocean.api import names
@@ -65,18 +66,18 @@ def may_adopt_volume(volume: Json, claim: Json, desired: Json, owner: Owner) -> 
 
 def build_adoption(live: Json, desired: Json) -> Json:
     """Return the merge patch (with uid and resourceVersion) that puts on `live` whose it is, and what for, as on `desired`."""
+    return _build_patch(live, labels_of(desired), annotations_of(desired))
+
+
+def _build_patch(live: Json, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Json:
     return {"metadata": {
-        "uid": uid_of(live), "resourceVersion": resource_version_of(live), "labels": labels_of(desired),
-        "annotations": annotations_of(desired),
+        "uid": uid_of(live), "resourceVersion": resource_version_of(live), "labels": labels, "annotations": annotations,
     }}
 
 
 def build_pod_adoption(vpod: Json, ppod: Json, owner: Owner) -> Json:
     """Return the merge patch (with uid and resourceVersion) by which a twin becomes `owner`'s."""
-    return {"metadata": {
-        "uid": uid_of(ppod), "resourceVersion": resource_version_of(ppod), "labels": owner.labels(),
-        "annotations": {
-            **owner.annotations(), names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
-            names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
-        },
-    }}
+    return _build_patch(ppod, owner.labels(), {
+        **owner.annotations(), names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
+        names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
+    })

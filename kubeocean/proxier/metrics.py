@@ -1,6 +1,6 @@
 """What a proxier counts, under `kubeocean_proxier_`: on its own /metrics when it runs alone, on the manager's when it is his.
 
-In a registry of their own: the manager, too, imports these modules, and has nothing to tell of streams it does not carry.
+In a registry of their own: a manager is told this and nothing else, for of Python and his own process he tells himself.
 """
 
 from __future__ import annotations

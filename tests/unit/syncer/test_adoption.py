@@ -59,6 +59,13 @@ async def take_over(stage: Stage) -> None:
         await stage.rest(GLANCE)
 
 
+async def take_over_and_delete(stage: Stage) -> None:
+    async with stage.life():
+        await stage.rest(GLANCE)
+        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
+        await stage.rest(GLANCE)
+
+
 async def test_a_twin_that_its_pod_claims_is_adopted_as_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
     before = below(stage.physical, "pods", "web")
@@ -148,10 +155,7 @@ async def test_the_token_secret_that_a_twin_mounts_is_adopted_and_renewed_under_
 
 async def test_a_token_secret_of_an_adopted_pod_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
-    async with stage.life():
-        await stage.rest(GLANCE)
-        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
-        await stage.rest(GLANCE)
+    await take_over_and_delete(stage)
     assert ("secrets", ObjectKey("mount", "web-token-of-go")) not in stage.physical.objects
 
 
@@ -190,9 +194,6 @@ async def test_the_second_life_writes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_an_adopted_pod_is_deleted_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
-    async with stage.life():
-        await stage.rest(GLANCE)
-        await stage.virtual.delete(PODS, "web", "ns", uid="uid-of-web", grace_seconds=2)
-        await stage.rest(GLANCE)
+    await take_over_and_delete(stage)
     assert ("pods", ObjectKey("ns", "web")) not in stage.virtual.objects
     assert stage.ended == {"twin-of-web": "uid-of-web"}
