@@ -41,8 +41,9 @@ from tests.integration.programs import Program
 pytestmark = pytest.mark.timeout(900)
 SEED = int(os.environ.get("KUBEOCEAN_TEST_SEED", "20261128"))
 KILLS = int(os.environ.get("KUBEOCEAN_TEST_KILLS", "110"))
-# Seconds after the process started, after it said that it works, and after users asked for something meanwhile.
-STARTING, WORKING, BUSY = (0.2, 1.4), (0.0, 1.2), (0.0, 0.15)
+# As parts of the time that a start takes on this machine; seconds after the process said that it works, and after users asked
+# for something meanwhile.
+STARTING, WORKING, BUSY = (0.1, 1.0), (0.0, 1.2), (0.0, 0.15)
 WORKS = "syncer works"
 AT_MOST = 50  # Pods at a time
 BURST = 6  # Pods at once
@@ -123,13 +124,13 @@ async def test_a_syncer_killed_at_random_harms_nobody(small: Sandbox, syncers: C
         strangers = await place_strangers(federation, lender, namespace)
         above, below = AuditLog(small.virtual), AuditLog(small.physical[0])
         syncer = syncers(lender)
-        await start_working(syncer)
+        start = await start_working(syncer)
         born = {name_of(vnode): uid_of(vnode) for vnode in await federation.vnodes(lender)}
         users = Users(federation, lender, namespace, Random(SEED + 1))
         await users.create()
         await users.create()
         coming_and_going = asyncio.create_task(users.come_and_go())
-        await kill_again_and_again(syncer, Random(SEED), users.asked)
+        await kill_again_and_again(syncer, Random(SEED), users.asked, start)
         coming_and_going.cancel()
         with suppress(asyncio.CancelledError):
             await coming_and_going
@@ -189,32 +190,42 @@ async def place_strangers(federation: Federation, lender: Lender, namespace: str
     return [("p", stranger), ("p", unowned), ("v", unused)]
 
 
-async def start_working(syncer: Program) -> None:
+async def start_working(syncer: Program) -> float:
+    """Return once it works, with the seconds that took."""
     mark = syncer.mark()
     syncer.start()
-    await works(syncer, mark)
+    return await works(syncer, mark)
 
 
-async def works(syncer: Program, mark: int) -> None:
+async def works(syncer: Program, mark: int) -> float:
+    began = asyncio.get_running_loop().time()
+
     def said() -> bool:
         assert syncer.alive, f"it ended by itself with {syncer.exit_code}:\n{syncer.tail(mark)}"
         return syncer.has_said(WORKS, mark)
 
     await eventually(said, within=30, what="the syncer works")
+    return asyncio.get_running_loop().time() - began
 
 
-async def kill_again_and_again(syncer: Program, rng: Random, asked: asyncio.Event) -> None:
-    """Kill the running syncer and all its successors; the last one is left to the caller to start."""
+async def kill_again_and_again(syncer: Program, rng: Random, asked: asyncio.Event, start: float) -> None:
+    """Kill the running syncer and all its successors; the last one is left to the caller to start.
+
+    `start` is how long a start took; from each one that is awaited we learn how long it takes now.
+    """
     reached: Counter[bool] = Counter()
     mark = 0
     for _ in range(KILLS):
         kind = rng.choices((STARTING, WORKING, BUSY), (4, 2, 4))[0]
-        if kind is not STARTING:
-            await works(syncer, mark)
+        pause = rng.uniform(*kind)
+        if kind is STARTING:
+            pause *= start
+        elif reached:  # the first one works already
+            start = await works(syncer, mark)
         if kind is BUSY:
             asked.clear()
             await asked.wait()
-        await asyncio.sleep(rng.uniform(*kind))
+        await asyncio.sleep(pause)
         assert syncer.alive, f"it ended by itself with {syncer.exit_code}:\n{syncer.tail(mark)}"
         reached[syncer.has_said(WORKS, mark)] += 1
         syncer.kill()
