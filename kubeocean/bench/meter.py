@@ -14,6 +14,7 @@ from kubeocean.bench.results import Phase
 from kubeocean.sandbox.sandbox import Sandbox
 
 SILENCE = 1.0  # seconds without a write: then what a phase set off has ended
+LONG_SILENCE = 6.0  # the same for a phase whose every write counts: counts of nodes and Pods are told every few seconds only
 PATIENCE = 20.0  # seconds; somebody may write for ever
 
 
@@ -56,11 +57,11 @@ class Meter:
             writes[role] += tail.read()
         return Reading(Phase(count_writes(writes), used), writes["virtual"], writes["physical"])
 
-    async def settle(self) -> None:
-        """Wait until nobody writes anything but leases any more."""
+    async def settle(self, silence: float = SILENCE) -> None:
+        """Wait until nobody has written anything but leases for `silence` seconds."""
         tails = [AuditTail(tail.path) for _, tail in self._clusters]
         quiet_since, give_up = monotonic(), monotonic() + PATIENCE
-        while monotonic() - quiet_since < SILENCE and monotonic() < give_up:
+        while monotonic() - quiet_since < silence and monotonic() < give_up:
             await asyncio.sleep(0.1)
             if any(write.resource != LEASES for tail in tails for write in tail.read()):
                 quiet_since = monotonic()

@@ -17,6 +17,7 @@ import orjson
 from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.managed import Manager
+from kubeocean.bench.meter import LONG_SILENCE
 from kubeocean.bench.page import read_page
 from kubeocean.bench.poll import until_true
 from kubeocean.bench.procfs import cpu_seconds
@@ -84,7 +85,7 @@ async def _until_steady(rig: Rig, manager: Manager, metrics: str, pods: int, beg
     await until_true(steady, within=STEADY_WITHIN, what="the new manager is steady", every=0.05)
     ended, used = datetime.now(UTC), cpu_seconds(manager.pid)
     leading = _moment_of_leading(manager.log.read_bytes()[said:])
-    await rig.meter.settle()
+    await rig.meter.settle(LONG_SILENCE)
     ours = rig.meter.stop().phase.ours
     return Restart((leading - began).total_seconds(), (ended - leading).total_seconds(), used, ours)
 

@@ -16,6 +16,7 @@ from kubeocean.bench.errors import BenchError
 from kubeocean.bench.federation import federate
 from kubeocean.bench.floor import measure_floor
 from kubeocean.bench.managed import Manager
+from kubeocean.bench.meter import LONG_SILENCE
 from kubeocean.bench.procfs import cpu_seconds, memory
 from kubeocean.bench.restart import Restart, restart_cold, restart_rolling
 from kubeocean.bench.results import Floor, Phase
@@ -85,7 +86,7 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             empty = _resident(manager)
             progress.say(f"a burst of {spec.pods} Pods")
             created, burst = await _fill(rig, spec, tenants)
-            await rig.meter.settle()
+            await rig.meter.settle(LONG_SILENCE)
             full = _resident(manager)
             progress.say(f"{spec.rest_seconds:g} seconds at rest")
             at_rest, cpu_at_rest = await _rest(rig, manager, spec.rest_seconds)

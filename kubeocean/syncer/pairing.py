@@ -68,6 +68,7 @@ class Pairing:
     unbinding: bool = False
     obstacle: str = ""  # what unbinding waits for, in words; "" when it goes on by itself
     leases: dict[str, Lease] = field(default_factory=dict)  # by physical node: what was decided for it last
+    undecided_nodes: set[str] = field(default_factory=set)  # physical nodes that wait for the first decision since the start
     clock: Clock = real_time  # by which leases are decided; not always the real time, see `kube.clock`
     real_time: Clock = real_time  # for whatever meets a time that an API server wrote
     mirrored_services: dict[ObjectKey, tuple[str, ...]] = field(default_factory=dict)  # physical cluster IPs, by virtual key

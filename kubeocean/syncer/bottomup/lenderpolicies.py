@@ -62,6 +62,8 @@ class LenderPolicyController:
             if self._pairing.unbinding or not is_for(entry.summary, self._pairing):
                 await self._patch(obj, diff_withdrawal(obj, self._pairing.as_borrower()), "status")
                 return Result()
+            if self._pairing.undecided_nodes:
+                return Result(GATHER)  # what half of the nodes say would be written, and then written again
             if is_deleting(obj):
                 return await self._end(obj)
             return await self._tell(entry.summary, obj)

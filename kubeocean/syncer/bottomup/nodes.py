@@ -72,6 +72,7 @@ class NodeController:
     # --- what wakes us ---------------------------------------------------------------------------------------------
     def attach(self) -> None:
         """Listen to the caches; what is in them already is queued as well."""
+        self.pairing.undecided_nodes.update(entry.key.name for entry in self.pairing.physical.nodes.store.entries())
         self.pairing.listen(self.pairing.physical.nodes, self._physical_node_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
@@ -122,6 +123,7 @@ class NodeController:
     async def reconcile(self, name: str) -> Result:
         """Make the virtual node of physical node `name` what it should be; returns when time alone may change that."""
         pairing = self.pairing
+        pairing.undecided_nodes.discard(name)  # nothing is awaited from here to `_remember`
         physical = pairing.physical.nodes.store.object(ObjectKey("", name))
         existing = pairing.virtual.nodes.store.object(ObjectKey("", vnode_name(pairing.spec.cluster_id, name)))
         if existing and not is_vnode_of(existing, pairing.spec.cluster_id):

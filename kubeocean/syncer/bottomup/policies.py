@@ -2,7 +2,8 @@
 
 Flow: a policy changes, or the node controller decided differently about a node it selects -> the policy's name is queued ->
 the pass sums up what was decided (`Pairing.leases`) -> one status patch, if it says anything new. Amounts change with every
-foreign Pod, so changes are gathered for a second first.
+foreign Pod, so changes are gathered for a second first. After a start nothing is said, and no policy let go, before every
+node has been decided about: a sum over half of them would be written, and then written again.
 
 A policy carries our finalizer while its binding lives: when it is deleted, its nodes are looked at again before it goes.
 
@@ -60,6 +61,8 @@ class PolicyController:
         if names.POLICY_FINALIZER not in finalizers_of(obj):
             await self._hold(obj)
             return Result()
+        if self._pairing.undecided_nodes:
+            return Result(GATHER)
         facts = gather_facts(self._pairing, policy, obj, own=lambda lease: lease.choice, other=lambda lease: lease.lender)
         if patch := diff_policy_status(facts):
             written = await self._pairing.virtual.calls.patch(RESOURCELEASINGPOLICIES, name, "", patch, subresource="status")
@@ -74,7 +77,8 @@ class PolicyController:
 
     async def _end(self, obj: Json) -> Result:
         """Let a deleted policy go once no node follows it any more."""
-        if any(lease.choice.winner and lease.choice.winner.name == name_of(obj) for lease in self._pairing.leases.values()):
+        winners = (lease.choice.winner for lease in self._pairing.leases.values())
+        if self._pairing.undecided_nodes or any(winner and winner.name == name_of(obj) for winner in winners):
             return Result(GATHER)  # its deletion has queued these nodes; they decide anew any moment
         await drop_policy_finalizer(self._pairing.virtual, obj)
         return Result()
