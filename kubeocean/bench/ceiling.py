@@ -1,7 +1,7 @@
 """Ceiling: what this rig would show for a federation that costs nothing itself.
 
 The floor leaves out everybody but the API servers. On a rig they are not alone: its scheduler binds every Pod and writes an
-Event about it, and KWOK plays the kubelet, which means watches, its own CPU time and, for a deleted Pod, one call too many.
+Event about it, and KWOK plays the kubelet, which means watches and its own CPU time.
 Where all of them share a few cores no federation gets below that, however well it is written. So the bench makes here what a
 federation has to write, with the scheduler and KWOK doing what they will do for the real one:
 

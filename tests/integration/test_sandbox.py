@@ -23,13 +23,14 @@ from kubeocean.kube.client import Client, PatchType
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, name_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, NODES, PODS, SERVICEACCOUNTS, Resource
+from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, JOBS, NAMESPACES, NODES, PODS, SERVICEACCOUNTS, Resource
 from kubeocean.sandbox import processes
 from kubeocean.sandbox.assets import Assets, Binary
 from kubeocean.sandbox.nodes import NodeTemplate, build_node, is_ready, parse_taint
 from kubeocean.sandbox.sandbox import Sandbox, up
 from kubeocean.sandbox.spec import SandboxSpec
 from kubeocean.sandbox.state import NoSandbox, SandboxError
+from tests.integration.audit import AuditLog
 
 Eventually = Callable[..., Awaitable[Any]]
 CSRS = Resource("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", False)
@@ -113,6 +114,51 @@ async def test_kwok_runs_pods_at_once_and_deletes_them_promptly(
     await eventually(runs, within=5, what="Pod runs")
     await client.delete(PODS, "p", physical_namespace, uid=uid_of(created))  # 30 s of grace: KWOK needs none of it
     await eventually(lambda: gone(client, PODS, "p", physical_namespace), within=5, what="Pod is gone")
+
+
+async def test_kwok_writes_once_that_a_pod_runs_and_once_that_it_is_gone_as_a_kubelet_does(
+    sandbox: Sandbox, physical_clients: list[Client], physical_namespace: str, eventually: Eventually
+) -> None:
+    client, log = physical_clients[0], AuditLog(sandbox.physical[0])
+    sidecar = {"name": "sidecar", "image": "busybox", "restartPolicy": "Always"}
+    wanted = pod(
+        "p", physical_namespace, initContainers=[{"name": "first", "image": "busybox"}, sidecar],
+        readinessGates=[{"conditionType": "example.com/open"}],
+    )
+    created = await client.create(PODS, wanted)
+
+    async def runs() -> bool:
+        return running(await client.get(PODS, "p", physical_namespace))
+
+    await eventually(runs, within=5, what="Pod runs")
+    status = (await client.get(PODS, "p", physical_namespace))["status"]
+    await client.delete(PODS, "p", physical_namespace, uid=uid_of(created))
+    await eventually(lambda: gone(client, PODS, "p", physical_namespace), within=5, what="Pod is gone")
+    await asyncio.sleep(1)  # KWOK's own stages would take it up once more
+    by_kwok = [(each.verb, each.code) for each in log.writes() if each.agent.startswith("kwok") and each.name == "p"]
+    assert by_kwok == [("patch", 200), ("delete", 200)]
+    assert {each["type"] for each in status["conditions"] if each["status"] == "True"} >= {
+        "Initialized", "Ready", "ContainersReady", "example.com/open",
+    }
+    first, second = status["initContainerStatuses"]
+    assert first["state"]["terminated"]["reason"] == "Completed"
+    assert "running" in second["state"]
+    assert second["started"] is True
+
+
+async def test_kwok_ends_the_pods_of_jobs(
+    physical_clients: list[Client], physical_namespace: str, eventually: Eventually
+) -> None:
+    client = physical_clients[0]
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
+    metadata = {"name": "once", "namespace": physical_namespace}
+    await client.create(JOBS, {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": template}})
+
+    async def complete() -> bool:
+        job = await client.get(JOBS, "once", physical_namespace)
+        return bool(job["status"].get("succeeded") == 1)
+
+    await eventually(complete, within=20, what="the Job has succeeded")
 
 
 async def test_logs_of_a_pod_can_be_read(
