@@ -18,6 +18,7 @@ from kubeocean.clusters.physical import read_kubeconfig
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.cancellation import heed_cancellation
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.proxier.sessions import Sessions
@@ -87,6 +88,7 @@ class ServedBinding:
             await side.learn_namespaces(self.spec.mount_namespace)
             await self._serve(side)
         except BaseExceptionGroup as group:
+            heed_cancellation()
             raise _first(group) from group
         finally:
             self.side = None

@@ -1,0 +1,71 @@
+"""A binding that is no longer served is let go, whatever else happens at that moment."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from kubeocean.api.binding import ClusterBindingSpec, SecretReference
+from kubeocean.kube.client import Client
+from kubeocean.proxier import bindings
+from kubeocean.proxier.bindings import ServedBinding
+from kubeocean.proxier.sessions import Sessions
+
+pytestmark = pytest.mark.looptime
+SPEC = ClusterBindingSpec(cluster_id="edge", secret_ref=SecretReference(name="s", namespace="n"), mount_namespace="mount")
+
+
+class FakeSecret:
+    """A Secret that never changes, except when a test says so."""
+
+    reference = "n/s"
+
+    def __init__(self, *_: object, on_change: Callable[[], None], **__: object) -> None:
+        self.change = on_change
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def read(self) -> None:
+        return None
+
+
+class FakeSide:
+    """A cluster whose watch takes a while to end."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.twins = SimpleNamespace(wait_synced=self.nothing)
+
+    async def nothing(self, *_: object) -> None:
+        return None
+
+    prove_identity = learn_namespaces = close = nothing
+
+    async def until_dead(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+
+
+async def test_a_binding_that_goes_while_its_secret_changes_is_not_served_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_kubeconfig(*_: Any, **__: Any) -> None:
+        return None
+
+    monkeypatch.setattr(bindings, "SecretWatch", FakeSecret)
+    monkeypatch.setattr(bindings, "PhysicalSide", FakeSide)
+    monkeypatch.setattr(bindings, "read_kubeconfig", no_kubeconfig)
+    served = ServedBinding("lender", SPEC, cast(Client, None), "uid", Sessions(), known_uid=str, user_agent="test")
+    task = asyncio.create_task(served.run())
+    await asyncio.sleep(1)
+    assert served.side is not None
+    cast(FakeSecret, served._secret).change()
+    await asyncio.sleep(0.5)  # the old connection is being closed
+    task.cancel()
+    await asyncio.wait({task}, timeout=60)
+    assert task.cancelled()
