@@ -53,6 +53,14 @@ def running(found: Json) -> bool:
     )
 
 
+async def until_runs(client: Client, namespace: str, eventually: Eventually) -> None:
+    """Return once Pod `p` runs."""
+    async def runs() -> bool:
+        return running(await client.get(PODS, "p", namespace))
+
+    await eventually(runs, within=5, what="Pod runs")
+
+
 def is_file(path: str) -> bool:
     return Path(path).is_file()
 
@@ -107,11 +115,7 @@ async def test_kwok_runs_pods_at_once_and_deletes_them_promptly(
 ) -> None:
     client = physical_clients[0]
     created = await client.create(PODS, pod("p", physical_namespace))
-
-    async def runs() -> bool:
-        return running(await client.get(PODS, "p", physical_namespace))
-
-    await eventually(runs, within=5, what="Pod runs")
+    await until_runs(client, physical_namespace, eventually)
     await client.delete(PODS, "p", physical_namespace, uid=uid_of(created))  # 30 s of grace: KWOK needs none of it
     await eventually(lambda: gone(client, PODS, "p", physical_namespace), within=5, what="Pod is gone")
 
@@ -126,11 +130,7 @@ async def test_kwok_writes_once_that_a_pod_runs_and_once_that_it_is_gone_as_a_ku
         readinessGates=[{"conditionType": "example.com/open"}],
     )
     created = await client.create(PODS, wanted)
-
-    async def runs() -> bool:
-        return running(await client.get(PODS, "p", physical_namespace))
-
-    await eventually(runs, within=5, what="Pod runs")
+    await until_runs(client, physical_namespace, eventually)
     status = (await client.get(PODS, "p", physical_namespace))["status"]
     await client.delete(PODS, "p", physical_namespace, uid=uid_of(created))
     await eventually(lambda: gone(client, PODS, "p", physical_namespace), within=5, what="Pod is gone")
@@ -166,11 +166,7 @@ async def test_logs_of_a_pod_can_be_read(
 ) -> None:
     client = physical_clients[0]
     await client.create(PODS, pod("p", physical_namespace))
-
-    async def runs() -> bool:
-        return running(await client.get(PODS, "p", physical_namespace))
-
-    await eventually(runs, within=5, what="Pod runs")
+    await until_runs(client, physical_namespace, eventually)
     assert b"KWOK plays" in await client.raw("GET", PODS.path(physical_namespace, "p", "log"))
 
 

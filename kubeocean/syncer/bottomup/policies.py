@@ -56,13 +56,13 @@ class PolicyController:
         if entry is None or entry.summary.cluster != self._pairing.binding_name or self._pairing.unbinding:
             return Result()
         policy, obj = entry.summary, entry.object()
-        if is_deleting(obj):
-            return await self._end(obj)
-        if names.POLICY_FINALIZER not in finalizers_of(obj):
+        if not is_deleting(obj) and names.POLICY_FINALIZER not in finalizers_of(obj):
             await self._hold(obj)
             return Result()
         if self._pairing.undecided_nodes:
             return Result(GATHER)
+        if is_deleting(obj):
+            return await self._end(obj)
         facts = gather_facts(self._pairing, policy, obj, own=lambda lease: lease.choice, other=lambda lease: lease.lender)
         if patch := diff_policy_status(facts):
             written = await self._pairing.virtual.calls.patch(RESOURCELEASINGPOLICIES, name, "", patch, subresource="status")
@@ -77,8 +77,7 @@ class PolicyController:
 
     async def _end(self, obj: Json) -> Result:
         """Let a deleted policy go once no node follows it any more."""
-        winners = (lease.choice.winner for lease in self._pairing.leases.values())
-        if self._pairing.undecided_nodes or any(winner and winner.name == name_of(obj) for winner in winners):
+        if any(lease.choice.winner and lease.choice.winner.name == name_of(obj) for lease in self._pairing.leases.values()):
             return Result(GATHER)  # its deletion has queued these nodes; they decide anew any moment
         await drop_policy_finalizer(self._pairing.virtual, obj)
         return Result()
