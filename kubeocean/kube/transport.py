@@ -27,6 +27,7 @@ from kubeocean.kube.answers import TRANSPORT_FAILURES, build_error, build_unreac
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import KubeError, Unauthorized, Unreachable
 from kubeocean.kube.retry import READS, is_repeatable, repeat
+from kubeocean.kube.sockets import build_socket
 from kubeocean.kube.tokenbucket import TokenBucket
 
 REQUESTS = Counter(
@@ -203,7 +204,8 @@ class Transport:
         if self._closed:
             raise Unreachable(f"{self._cluster}: the client is closed", cluster=self._cluster)
         connector = aiohttp.TCPConnector(
-            limit=0 if watch else self._connections, ssl=self._config.ssl or True, keepalive_timeout=IDLE_CONNECTION
+            limit=0 if watch else self._connections, ssl=self._config.ssl or True, keepalive_timeout=IDLE_CONNECTION,
+            socket_factory=build_socket,
         )
         session = self._sessions[watch] = aiohttp.ClientSession(
             connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,

@@ -19,6 +19,7 @@ from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import annotations_of, name_of
 from kubeocean.kube.resources import NAMESPACES
+from kubeocean.kube.sockets import build_socket
 from kubeocean.proxier.twins import Twins
 
 CONNECT_WITHIN: Final = 10.0  # seconds
@@ -83,9 +84,9 @@ class PhysicalSide:
         if self._logs is None:
             # No limit and no total timeout: a followed log lasts as long as somebody reads it.
             self._logs = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self.config.ssl or True), cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"}, trust_env=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN), read_bufsize=2**16,
+                connector=aiohttp.TCPConnector(limit=0, ssl=self.config.ssl or True, socket_factory=build_socket),
+                headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"}, cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN), read_bufsize=2**16, trust_env=False,
             )
         return self._logs
 

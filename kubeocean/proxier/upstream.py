@@ -7,15 +7,18 @@ head goes back to the caller as it came; so does any other answer, for its words
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from aiohappyeyeballs import start_connection
 from multidict import CIMultiDictProxy
 from yarl import URL
 
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.errors import Unreachable
+from kubeocean.kube.sockets import build_socket
 
 CONNECT_WITHIN: Final = 10.0  # seconds for TCP and TLS
 ANSWER_WITHIN: Final = 30.0  # seconds until the head of the answer: the physical API server dials the kubelet first
@@ -77,10 +80,12 @@ def _words(error: BaseException) -> str:
 async def _connect(config: ServerConfig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     server = URL(config.server)
     host, port = server.host or "", server.port or (443 if server.scheme == "https" else 80)
+    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    connected = await start_connection(answers, socket_factory=build_socket)
     if config.ssl is None:
-        return await asyncio.open_connection(host, port, limit=BUFFER)
+        return await asyncio.open_connection(sock=connected, limit=BUFFER)
     return await asyncio.open_connection(
-        host, port, limit=BUFFER, ssl=config.ssl, server_hostname=config.tls_server_name or host,
+        sock=connected, limit=BUFFER, ssl=config.ssl, server_hostname=config.tls_server_name or host,
         ssl_handshake_timeout=CONNECT_WITHIN,
     )
 

@@ -85,7 +85,7 @@ async def create(client: Client) -> AsyncIterator[Create]:
 
 async def crd_conditions(client: Client, crd: Json) -> dict[str, str]:
     live = await client.get(CUSTOMRESOURCEDEFINITIONS, name_of(crd))
-    return {each["type"]: each["status"] for each in live.get("status", {}).get("conditions", [])}
+    return {each["type"]: each["status"] for each in (live.get("status") or {}).get("conditions") or ()}
 
 
 def build(kind: str, **fields: Any) -> Json:

@@ -11,7 +11,7 @@ import structlog
 from kubeocean.api import names
 from kubeocean.domain.naming import label_value
 from kubeocean.kube.errors import KubeError, NotFound, NotLeading
-from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, resource_version_of
+from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
 from kubeocean.kube.resources import NODES
 from kubeocean.syncer.pairing import Pairing
 
@@ -41,9 +41,10 @@ def _shown(physical: Json) -> tuple[str | None, str | None]:
 
 
 async def _patch(pairing: Pairing, physical: Json, label: str | None, owner: str | None) -> bool:
-    # The resourceVersion decides between two borrowers who find the label absent at the same moment.
+    # By uid, because a kubelet writes to its node all the time. Of two borrowers who find the label absent at the same moment
+    # the later one stays: label and annotation travel together, and the other one then sees that it is marked.
     patch: Json = {"metadata": {
-        "resourceVersion": resource_version_of(physical), "labels": {names.POLICY_APPLIED_LABEL: label},
+        "uid": uid_of(physical), "labels": {names.POLICY_APPLIED_LABEL: label},
         "annotations": {names.POLICY_APPLIED_BY_ANNOTATION: owner},
     }}
     try:

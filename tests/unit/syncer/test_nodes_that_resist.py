@@ -11,6 +11,7 @@ from kubeocean.kube.errors import Forbidden
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.resources import LEASES, NODES, PODS
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
+from kubeocean.syncer.bottomup.marks import is_marked
 from kubeocean.syncer.pairing import Pairing
 from tests.unit.syncer.world import World
 
@@ -63,6 +64,30 @@ async def test_a_window_closes_in_time_although_marks_cannot_be_written() -> Non
             assert world.effects() == []
             await asyncio.sleep(2.5)
             assert world.effects() == ["NoSchedule"]
+
+
+@contextmanager
+def a_kubelet_is_always_faster(world: World) -> Iterator[None]:
+    patch = world.physical_server.patch
+
+    async def after_the_kubelet(resource: Any, name: str, *arguments: Any, **options: Any) -> Json:
+        if resource == NODES:
+            world.physical_server.put(NODES, dict(world.physical_server.find(NODES, name)))
+        return await patch(resource, name, *arguments, **options)
+
+    world.physical_server.patch = after_the_kubelet  # type: ignore[method-assign]  # a race that no real server loses on demand
+    yield
+    world.physical_server.patch = patch  # type: ignore[method-assign]
+
+
+async def test_a_node_is_marked_at_once_although_its_kubelet_writes_to_it_all_the_time() -> None:
+    world = World()
+    world.policy()
+    with a_kubelet_is_always_faster(world):
+        async with world.leading():
+            await asyncio.sleep(0.5)
+    assert is_marked(world.physical_server.find(NODES, "node-1"), "virtual-uid/edge")
+    assert world.physical_server.writes.count("patch nodes") == 1
 
 
 async def test_a_heartbeat_left_by_another_program_is_taken_over() -> None:
