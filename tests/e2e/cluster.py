@@ -77,14 +77,14 @@ class Cluster:
 
         await eventually(takes_pods, within=60, what=f"namespace {name} takes Pods")
 
-    async def log(self, pod: Json, container: str, *, previous: bool = False) -> str:
-        """Return a container's log, "" when there is none (yet, or any more)."""
+    async def log(self, pod: Json, container: str, *, previous: bool = False, or_why: bool = False) -> str:
+        """Return a container's log; when there is none (yet, or any more) "", or with `or_why` what was said instead."""
         params = {"container": container} | ({"previous": "true"} if previous else {})
         try:
             path = PODS.path(namespace_of(pod), name_of(pod), "log")
             return (await self.client.raw("GET", path, params=params, deadline=30)).decode(errors="replace")
-        except ApiError:
-            return ""
+        except ApiError as error:
+            return str(error) if or_why else ""
 
     async def follow(self, pod: Json, container: str) -> str:
         """Return a container's log once the container has ended."""

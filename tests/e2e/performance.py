@@ -110,7 +110,7 @@ async def _story(run: Run) -> str:
             lines.append(f"Pod {name_of(pod)}: {status_of(pod)}")
             if twin := run.way.twin_of(pod):
                 for each in [*twin["spec"].get("initContainers", ()), *twin["spec"]["containers"]]:
-                    log = await run.way.physical.log(twin, each["name"])
+                    log = await run.way.physical.log(twin, each["name"], or_why=True)
                     lines.append(f"  log of {each['name']}: {log[-1500:] or '(nothing)'}")
                 if run.way.cluster is not run.way.physical:
                     lines.append(f"  twin: {status_of(twin)}")
