@@ -1,9 +1,9 @@
 """A node's end, its window and its heartbeat do not depend on others' good will."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -41,8 +41,7 @@ async def test_a_daemonset_that_tolerates_everything_does_not_keep_a_node_for_ev
     assert [name for _, name in world.virtual_server.evictions] == ["web"]
 
 
-@contextmanager
-def marks_are_forbidden(world: World) -> Iterator[None]:
+def marks_are_forbidden(world: World) -> AbstractContextManager[Any]:
     patch = world.physical_server.patch
 
     async def refuse(resource: Any, *arguments: Any, **options: Any) -> Json:
@@ -50,9 +49,7 @@ def marks_are_forbidden(world: World) -> Iterator[None]:
             raise Forbidden("nodes may not be patched", status=403)
         return await patch(resource, *arguments, **options)
 
-    world.physical_server.patch = refuse  # type: ignore[method-assign]  # a fault no real server gives on demand
-    yield
-    world.physical_server.patch = patch  # type: ignore[method-assign]
+    return mock.patch.object(world.physical_server, "patch", refuse)  # a fault no real server gives on demand
 
 
 async def test_a_window_closes_in_time_although_marks_cannot_be_written() -> None:
@@ -66,8 +63,7 @@ async def test_a_window_closes_in_time_although_marks_cannot_be_written() -> Non
             assert world.effects() == ["NoSchedule"]
 
 
-@contextmanager
-def a_kubelet_is_always_faster(world: World) -> Iterator[None]:
+def a_kubelet_is_always_faster(world: World) -> AbstractContextManager[Any]:
     patch = world.physical_server.patch
 
     async def after_the_kubelet(resource: Any, name: str, *arguments: Any, **options: Any) -> Json:
@@ -75,9 +71,7 @@ def a_kubelet_is_always_faster(world: World) -> Iterator[None]:
             world.physical_server.put(NODES, dict(world.physical_server.find(NODES, name)))
         return await patch(resource, name, *arguments, **options)
 
-    world.physical_server.patch = after_the_kubelet  # type: ignore[method-assign]  # a race that no real server loses on demand
-    yield
-    world.physical_server.patch = patch  # type: ignore[method-assign]
+    return mock.patch.object(world.physical_server, "patch", after_the_kubelet)  # a race that no real server loses on demand
 
 
 async def test_a_node_is_marked_at_once_although_its_kubelet_writes_to_it_all_the_time() -> None:
