@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from kubeocean.kube.loopback import LOOPBACK
+
 QUOTED_LINES = 60
 
 
@@ -21,7 +23,7 @@ class Program:
 
     def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
         self.log = log
-        self.health, self.metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.health, self.metrics = (f"{LOOPBACK}:{free_port(LOOPBACK)}" for _ in range(2))
         self._argv = [
             str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
             f"--metrics-bind-address={self.metrics}", f"--health-probe-bind-address={self.health}",
@@ -148,9 +150,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a port on which nobody listens; at 127.0.0.1 somebody's connection may take it before you do."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((address, 0))
         return int(listener.getsockname()[1])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from kubeocean.kube.loopback import LOOPBACK
 from kubeocean.kube.resources import LEASES, PODS
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.sandbox import Sandbox
@@ -50,7 +51,7 @@ class Stage:
         async with await connect(self.sandbox.virtual) as client:
             port = await kubelet_port(client, self.lenders[number].vnode())
         with suppress(ConnectionError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(LOOPBACK, port)
             writer.close()
             return True
         return False
@@ -88,19 +89,21 @@ def stage(
         programs.append(Program(*args, kubeconfig=sandbox.virtual.kubeconfig, log=log).start())
         return programs[-1]
 
-    start("manager", "--install-crds", "--launcher=none", "--leader-elect=false").wait_ready()
-    proxier = start("proxier")
-    namespace, lenders = asyncio.run(lend(sandbox))
-    flags = [f"--cluster-binding-name={each.binding}" for each in lenders]
-    syncers = [
-        start("syncer", flags[0], *FAST_ELECTION), start("syncer", flags[0], *FAST_ELECTION),
-        *(start("syncer", flag, "--leader-elect=false") for flag in flags[1:]),
-    ]
-    asyncio.run(run_pods(sandbox, namespace, lenders))
-    proxier.wait_ready()
-    yield Stage(Kubectl(assets, sandbox.virtual), sandbox, namespace, lenders, syncers, proxier)
-    for program in programs:
-        program.kill()
+    try:
+        start("manager", "--install-crds", "--launcher=none", "--leader-elect=false").wait_ready()
+        proxier = start("proxier")
+        namespace, lenders = asyncio.run(lend(sandbox))
+        flags = [f"--cluster-binding-name={each.binding}" for each in lenders]
+        syncers = [
+            start("syncer", flags[0], *FAST_ELECTION), start("syncer", flags[0], *FAST_ELECTION),
+            *(start("syncer", flag, "--leader-elect=false") for flag in flags[1:]),
+        ]
+        asyncio.run(run_pods(sandbox, namespace, lenders))
+        proxier.wait_ready()
+        yield Stage(Kubectl(assets, sandbox.virtual), sandbox, namespace, lenders, syncers, proxier)
+    finally:
+        for program in programs:
+            program.kill()
 
 
 async def lend(sandbox: Sandbox) -> tuple[str, list[Lender]]:

@@ -53,7 +53,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 VNODE_ADDRESSES: dict[str, tuple[dict[str, str], list[str], str]] = {
-    "on a laptop it is loopback": ({}, [], "127.0.0.1"),
+    "on a laptop it is a loopback address from which nothing connects": ({}, [], "127.0.0.2"),
     "in a Pod that knows its IP it is that": ({"POD_IP": "10.1.2.3"}, [], "10.1.2.3"),
     "unless it is said otherwise, of a Service perhaps": (
         {"POD_IP": "10.1.2.3", "KUBEOCEAN_VNODE_ADDRESS": "10.96.0.7"}, [], "10.96.0.7"),
