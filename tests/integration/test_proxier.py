@@ -172,12 +172,12 @@ async def test_two_proxiers_serve_at_a_time_and_one_that_ends_takes_no_stream_of
     federation: Federation, namespace: str, pod: str, assets: Assets, sandbox: Sandbox, manager: Program, tmp_path: Path
 ) -> None:
     vnode = (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"]
-    second = Program("proxier", "--bind-address=127.0.0.2", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path / "log")
+    second = Program("proxier", "--bind-address=127.0.0.3", kubeconfig=sandbox.virtual.kubeconfig, log=tmp_path / "log")
     async with typing(Kubectl(assets, sandbox.virtual), namespace, pod) as stream:
         try:
             second.ensure()
             port = await kubelet_port(federation.virtual, vnode)
-            answer = await ask(port, api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.2")
+            answer = await ask(port, api_server(sandbox.virtual), f"/containerLogs/{namespace}/{pod}/app", host="127.0.0.3")
             assert b" 200 " in answer
             assert second.stop() == 0
             await stream.echoes("and after that")

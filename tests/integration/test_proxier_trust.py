@@ -85,15 +85,15 @@ async def test_a_given_certificate_is_shown_and_a_renewed_one_at_once_but_no_bro
 ) -> None:
     port = await served(federation, await federation.lend(nodes=1, policy={}))
     name, authority = f"tls-{uuid.uuid4().hex[:6]}", authority_of(sandbox.virtual)
-    first, second = (authority.issue("virtual-nodes", names=("127.0.0.2",)) for _ in range(2))
+    first, second = (authority.issue("virtual-nodes", names=("127.0.0.3",)) for _ in range(2))
     proxier = Program(
-        "proxier", "--bind-address=127.0.0.2", f"--tls-secret=default/{name}", kubeconfig=sandbox.virtual.kubeconfig,
+        "proxier", "--bind-address=127.0.0.3", f"--tls-secret=default/{name}", kubeconfig=sandbox.virtual.kubeconfig,
         log=tmp_path / "log",
     )
     verifying = ssl.create_default_context(cafile=str(sandbox.virtual.folder / "pki" / "ca.crt"))
 
     async def shows(pair: KeyPair) -> bool:
-        _, writer = await asyncio.open_connection("127.0.0.2", port, ssl=verifying)
+        _, writer = await asyncio.open_connection("127.0.0.3", port, ssl=verifying)
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.transport.abort()
         return x509.load_der_x509_certificate(shown) == x509.load_pem_x509_certificate(pair.certificate)
