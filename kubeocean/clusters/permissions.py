@@ -160,7 +160,7 @@ INSTALL_RULES: tuple[Rule, ...] = (
 VIRTUAL_PROXIER_RULES: tuple[Rule, ...] = (
     Rule("cloud.tencent.com", "clusterbindings", ("list", "watch"), "know whose nodes to serve"),
     Rule("", "nodes", ("list", "watch"), "know where each is served"),
-    Rule("", "pods", ("list", "watch"), "know whose Pod is asked for"),
+    Rule("", "pods", ("get", "list"), "know whose Pod is asked for, and what runs on a node"),
     Rule("", "secrets", ("list", "watch"), "read the kubeconfigs that bindings name"),
     Rule("", "namespaces", ("get",), "know which cluster this is"),
     # The authorizer lets `only` hold for a list or watch that selects this very name.

@@ -94,15 +94,18 @@ class Client:
 
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
-        metadata_only: bool = False, limit: int = 500, deadline: float = 60.0,
+        metadata_only: bool = False, cached: bool = False, limit: int = 500, deadline: float = 60.0,
     ) -> Listing:
         """Return all objects (of `namespace`, or of all namespaces), read in pages of `limit`.
 
         A page that fails fails the list. A token that expired between pages (410) starts the list over, once.
         Items carry apiVersion and kind, which the API server leaves out of the items of a list. With `metadata_only` they
-        are PartialObjectMetadata.
+        are PartialObjectMetadata. `cached`: as the API server's own cache has them, perhaps a moment behind, for what is
+        asked often: older servers read all objects from etcd to select a few. Absence from it proves nothing.
         """
-        query = _query(limit=str(limit), labelSelector=label_selector, fieldSelector=field_selector)
+        query = _query(
+            limit=str(limit), labelSelector=label_selector, fieldSelector=field_selector, resourceVersion="0" if cached else "",
+        )
         call = Call("GET", resource.path(_quote(namespace)), query, accept=_METADATA_LIST if metadata_only else "")
         ends = asyncio.get_running_loop().time() + deadline
         try:

@@ -24,7 +24,6 @@ from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.proxier.sessions import Sessions
 from kubeocean.proxier.side import PhysicalSide
 
-SYNCED_WITHIN: Final = 60.0  # seconds
 PROBE_EVERY: Final = 2.0  # seconds
 PATIENCE: Final = 3  # missed probes in a row until a cluster counts as dead
 CONNECTING: Final = "connecting to the physical cluster"  # the trouble of one that nobody has looked at yet
@@ -96,8 +95,6 @@ class ServedBinding:
 
     async def _serve(self, side: PhysicalSide) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(side.run(), name=f"twins of {self.name}")
-            await side.twins.wait_synced(SYNCED_WITHIN)
             self.side, self.trouble = side, ""
             log.info("physical cluster connected", binding=self.name)
             tasks.create_task(self._until_dead(side), name=f"probe of {self.name}")

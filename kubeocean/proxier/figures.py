@@ -26,16 +26,18 @@ from kubeocean.domain.cpuledger import Ledger
 from kubeocean.domain.figuretext import map_cadvisor, write_cadvisor_metrics, write_kubelet_metrics, write_resource_metrics
 from kubeocean.domain.nodefigures import Source, build_pod_list, build_running_pods, build_summary
 from kubeocean.domain.nodepods import NodePod, describe_pod
+from kubeocean.domain.vnode import physical_name_of
 from kubeocean.kube import codec
 from kubeocean.kube.client import Client
 from kubeocean.kube.clock import Clock, real_time
-from kubeocean.kube.errors import KubeError
+from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.kube.meta import Json, key_of, uid_of
 from kubeocean.kube.resources import PODS
 from kubeocean.proxier.kubelet import NodePage, answer_healthz
 from kubeocean.proxier.measures import Measures, Told
 from kubeocean.proxier.memo import Memo
 from kubeocean.proxier.side import PhysicalSide
+from kubeocean.proxier.twins import twin_on
 
 PODS_GOOD_FOR: Final = 1.0  # seconds
 PODS_WITHIN: Final = 4.0  # seconds
@@ -136,27 +138,35 @@ class NodeFigures:
     # --- facts
 
     async def _pods_on(self, vnode: str) -> list[Json]:
-        """Return the Pods bound to a node, whole. The caches of this process hold their names only, for the sake of memory."""
+        """Return the Pods bound to a node, whole."""
         async def ask() -> list[Json]:
             selector = f"spec.nodeName={vnode}"
-            return (await self._virtual.list(PODS, field_selector=selector, deadline=PODS_WITHIN)).items
+            return (await self._virtual.list(PODS, field_selector=selector, cached=True, deadline=PODS_WITHIN)).items
 
         return await self._pods.get(vnode, ask)
 
     async def _figures(self, vnode: str) -> _Figures:
         behind = self._places.behind(vnode) or Behind({"metadata": {"name": vnode}}, None, "", False)
-        side = behind.side
-        pods = [describe_pod(pod, _twin(side, pod)) for pod in await self._pods_on(vnode)]
-        if side is None:
-            told = Told(Source(), "no source", "the physical cluster does not answer")
-        else:
-            measures = self._measures_of(side)
-            told = await measures.tell(_nodes(pods), behind.mount_namespace, node_proxy=behind.node_proxy)
+        vpods = await self._pods_on(vnode)
+        try:
+            pods, told = await self._ask(behind, vpods)
+        except KubeError as error:
+            pods, told = [describe_pod(pod, None) for pod in vpods], Told(Source(), "no source", str(error))
         # No await from here on: of two requests, each goes on from what the other has left.
         ledger = self._ledgers.get(vnode, Ledger())
         summary, ledger = build_summary(behind.vnode, pods, told.source, ledger, self._clock())
         self._remember(vnode, ledger)
         return _Figures(summary, pods, told, behind)
+
+    async def _ask(self, behind: Behind, vpods: list[Json]) -> tuple[list[NodePod], Told]:
+        """Return these Pods with their twins, and what those use. Raises a KubeError."""
+        side = behind.side
+        if side is None:
+            raise Unreachable("the physical cluster does not answer")
+        twins = await side.twins.on(physical_name_of(behind.vnode))
+        pods = [describe_pod(pod, twin_on(twins, key_of(pod), uid_of(pod))) for pod in vpods]
+        told = await self._measures_of(side).tell(_nodes(pods), behind.mount_namespace, node_proxy=behind.node_proxy)
+        return pods, told
 
     def _remember(self, vnode: str, ledger: Ledger) -> None:
         if vnode not in self._ledgers:
@@ -167,10 +177,6 @@ class NodeFigures:
         if side not in self._measures:
             self._measures[side] = Measures(side.calls)
         return self._measures[side]
-
-
-def _twin(side: PhysicalSide | None, pod: Json) -> Json | None:
-    return side.twins.object_of(key_of(pod), uid_of(pod)) if side else None
 
 
 def _nodes(pods: list[NodePod]) -> list[str]:

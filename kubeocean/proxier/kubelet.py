@@ -3,7 +3,7 @@
 Every request passes the gate first (who, and may he do this to this node), whatever it asks for. Then:
 
     logs, exec, attach, port-forward     about one Pod: its twin is found by uid and asked through the physical API server
-    pods, runningpods, stats, metrics    about the node: answered by `NodeFigures` and from our caches
+    pods, runningpods, stats, metrics    about the node: answered by `NodeFigures`
     healthz                              "ok"
 
 Answers are the far side's own where there is one. Where a kubelet answers in plain words (logs), so do we, with the names
@@ -27,6 +27,7 @@ from kubeocean.domain.kubeletapi import (
     parse_pod_request,
 )
 from kubeocean.kube import codec
+from kubeocean.kube.client import Client
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import ObjectKey
 from kubeocean.proxier.callers import Caller, Denied, Gate, Unauthenticated
@@ -34,7 +35,7 @@ from kubeocean.proxier.metrics import REFUSALS
 from kubeocean.proxier.sessions import Session, Sessions, TooManySessions
 from kubeocean.proxier.side import PhysicalSide
 from kubeocean.proxier.tunnel import join, take_over
-from kubeocean.proxier.twins import NoTwin, VirtualPods
+from kubeocean.proxier.twins import NoTwin, find_uid
 from kubeocean.proxier.upstream import Upstream, open_upstream
 
 _LONGEST_REFUSAL: Final = 2**16
@@ -64,9 +65,9 @@ class KubeletApi:
     """Answers for every virtual node of the process; `pages` are the paths about nodes rather than Pods."""
 
     def __init__(
-        self, sides: Sides, pods: VirtualPods, gate: Gate, sessions: Sessions, pages: Mapping[str, NodePage]
+        self, sides: Sides, virtual: Client, gate: Gate, sessions: Sessions, pages: Mapping[str, NodePage]
     ) -> None:
-        self._sides, self._pods, self._gate, self._sessions = sides, pods, gate, sessions
+        self._sides, self._virtual, self._gate, self._sessions = sides, virtual, gate, sessions
         self._pages = pages
 
     async def handle(self, request: web.BaseRequest, vnode: str) -> web.StreamResponse:
@@ -98,7 +99,7 @@ class KubeletApi:
             REFUSALS.labels("503").inc()
             return _words(503, f"the physical cluster behind {vnode} does not answer")
         key = ObjectKey(pod.namespace, pod.pod)
-        twin = side.twins.of(key, self._pods.uid_on(vnode, pod))
+        twin = await side.twins.of(key, await find_uid(self._virtual, vnode, pod))
         target = build_physical_target(pod, list(request.rel_url.query.items()), twin.namespace, twin.name)
         command = request.rel_url.query.get("command", "").split()
         session = self._sessions.open(

@@ -24,7 +24,6 @@ from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import Identity
 from kubeocean.clusters.permissions import CLIENT_CA_CONFIGMAP
-from kubeocean.clusters.virtual import OutOfView
 from kubeocean.domain.bindingstatus import find_duplicate
 from kubeocean.domain.proxierstate import PROXIER_FAILED, ProxierReport, ProxierState
 from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
@@ -44,7 +43,6 @@ from kubeocean.proxier.kubelet import KubeletApi
 from kubeocean.proxier.listeners import Listeners
 from kubeocean.proxier.sessions import Limits, Sessions
 from kubeocean.proxier.side import PhysicalSide
-from kubeocean.proxier.twins import VirtualPods
 
 CLIENT_CA: Final = ObjectKey("kube-system", CLIENT_CA_CONFIGMAP)
 CLIENT_CA_KEY: Final = "client-ca-file"
@@ -80,7 +78,6 @@ class Proxier:
         self._options, self._user_agent = options, user_agent
         self._calls = Client(config, cluster="virtual", user_agent=user_agent)
         self._watches = Client(config, cluster="virtual", user_agent=user_agent)
-        self._pods = VirtualPods(self._watches)
         self._nodes: Informer[str] = Informer(
             self._watches, NODES, label_selector=f"{names.VIRTUAL_KUBELET_LABEL}={names.VIRTUAL_KUBELET_VALUE}",
             summarise=cluster_of, name="proxier-virtual-nodes",
@@ -95,7 +92,7 @@ class Proxier:
         )
         self._sessions = Sessions(options.limits)
         pages = NodeFigures(self, self._calls).pages
-        api = KubeletApi(self, self._pods, Gate(self._calls), self._sessions, pages)
+        api = KubeletApi(self, self._calls, Gate(self._calls), self._sessions, pages)
         self._listeners = Listeners(api.handle, address=options.bind_address)
         self._certificate = self._make_certificate()
         self._served: dict[str, tuple[ServedBinding, asyncio.Task[None]]] = {}
@@ -119,7 +116,7 @@ class Proxier:
     def _own_trouble(self) -> str:
         if self._certificate.trouble:
             return f"certificate: {self._certificate.trouble}"
-        synced = all(each.has_synced for each in (self._bindings, self._nodes, self._ca, self._pods.informer))
+        synced = all(each.has_synced for each in (self._bindings, self._nodes, self._ca))
         return "" if synced else "reading the virtual cluster"
 
     def _starting(self) -> str:
@@ -189,10 +186,9 @@ class Proxier:
         """
         self._uid = await Identity(self._calls).ask()
         try:
-            await self._narrow_view()
             async with asyncio.TaskGroup() as tasks:
                 background = self._start_background(tasks)
-                for synced in (self._bindings, self._nodes, self._ca, self._pods.informer):
+                for synced in (self._bindings, self._nodes, self._ca):
                     await synced.wait_synced()
                 while self._certificate.expires is None:
                     await asyncio.sleep(GATHER)
@@ -214,16 +210,7 @@ class Proxier:
             tasks.create_task(informer.run(), name=f"informer {informer.name}")
             for informer in (self._bindings, self._nodes, self._ca)
         ]
-        pods = tasks.create_task(self._pods.informer.run(), name="informer of virtual pods")
-        return [*watches, pods, tasks.create_task(self._certificate.run(), name="serving certificate")]
-
-    async def _narrow_view(self) -> None:
-        """Keep no Pods of other bindings, if there is only one to serve and it is there to tell which are its own."""
-        if not self._options.binding:
-            return
-        listing = await self._calls.list(CLUSTERBINDINGS, field_selector=f"metadata.name={self._options.binding}")
-        for spec in filter(None, map(_spec_of, listing.items)):
-            self._pods.show_only(spec.cluster_id)
+        return [*watches, tasks.create_task(self._certificate.run(), name="serving certificate")]
 
     def _look(self, _: object, __: object) -> None:
         self._changed.set()
@@ -282,8 +269,6 @@ class Proxier:
         spec, name = _spec_of(binding), name_of(binding)
         if spec is None:
             return None
-        if not self._pods.shows(spec.cluster_id):
-            raise OutOfView(name, spec.cluster_id)
 
         def known_uid() -> str:
             live = self._bindings.store.object(ObjectKey("", name)) or {}

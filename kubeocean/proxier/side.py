@@ -1,4 +1,4 @@
-"""One binding's physical cluster as its proxier holds it: twins in a cache, and a way to ask about one of them."""
+"""One binding's physical cluster as its proxier holds it: who it is, where twins may be, and a way to ask about one of them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ CONNECT_WITHIN: Final = 10.0  # seconds
 
 
 class PhysicalSide:
-    """Clients and twins of one physical cluster. `known_uid` is the uid its kube-system namespace must have."""
+    """The client and the twins of one physical cluster. `known_uid` is the uid its kube-system namespace must have."""
 
     def __init__(self, config: ServerConfig, owner: Owner, *, binding: str, known_uid: str, user_agent: str) -> None:
         self.config, self.owner, self.binding, self.user_agent = config, owner, binding, user_agent
         self.calls = Client(config, cluster=binding, user_agent=user_agent)
-        self.watches = Client(config, cluster=binding, user_agent=user_agent)
-        self.twins = Twins(self.watches, owner, name=binding)
+        self.twins = Twins(self.calls, owner)
         self._known_uid = known_uid
         self._logs: aiohttp.ClientSession | None = None
 
@@ -49,16 +48,11 @@ class PhysicalSide:
             name_of(namespace) for namespace in (await self.calls.list(NAMESPACES)).items
             if annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == self.owner.annotation
         }
-        self.twins.namespaces = frozenset({mount_namespace, *claimed})
-
-    async def run(self) -> None:
-        """Keep the cache of twins until cancelled."""
-        await self.twins.run()
+        self.twins.namespaces = (mount_namespace, *sorted(claimed - {mount_namespace}))
 
     async def close(self) -> None:
         """Close every connection."""
         await self.calls.close()
-        await self.watches.close()
         if self._logs:
             await self._logs.close()
 

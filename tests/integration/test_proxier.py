@@ -144,7 +144,6 @@ async def test_a_pod_of_the_lenders_that_claims_to_be_a_twin_is_never_reached(
     }
     made = await physical.create(PODS, forged)
     try:
-        await asyncio.sleep(1)  # the proxier's cache has both
         for _ in range(3):
             assert "KWOK plays this container" in await kubectl("logs", pod, "-n", namespace)
     finally:

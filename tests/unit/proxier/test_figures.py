@@ -8,12 +8,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from kubeocean.api import names
+from kubeocean.domain.naming import physical_name
 from kubeocean.kube.client import Client, Listing
 from kubeocean.kube.errors import Forbidden, KubeError, Unreachable
-from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import Resource
 from kubeocean.proxier.figures import Behind, NodeFigures
 from kubeocean.proxier.side import PhysicalSide
+from kubeocean.proxier.twins import NodeTwins
 from tests.scrape.metricsserver import read_resource_metrics
 
 pytestmark = pytest.mark.looptime
@@ -44,7 +47,7 @@ class Virtual:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def list(self, resource: Resource, *, field_selector: str, deadline: float) -> Listing:
+    async def list(self, resource: Resource, *, field_selector: str, cached: bool, deadline: float) -> Listing:
         self.asked.append(f"{resource.plural} {field_selector}")
         return Listing([VPOD], "")
 
@@ -71,13 +74,19 @@ class Physical:
 
 
 class Twins:
-    def object_of(self, key: ObjectKey, uid: str) -> Json | None:
-        return TWIN if (key, uid) == (("team", "web"), "virtual-uid") else None
+    """Those on node-1; `refused`: the physical cluster says no instead."""
+
+    refused: KubeError | None = None
+
+    async def on(self, node: str) -> NodeTwins:
+        if self.refused:
+            raise self.refused
+        return {(physical_name("web", "team"), "virtual-uid"): TWIN} if node == "node-1" else {}
 
 
 class Side:
-    def __init__(self, physical: Physical) -> None:
-        self.calls, self.twins = physical, Twins()
+    def __init__(self, physical: Physical, twins: Twins) -> None:
+        self.calls, self.twins = physical, twins
 
 
 @dataclass
@@ -86,14 +95,16 @@ class World:
 
     physical: Physical = field(default_factory=Physical)
     virtual: Virtual = field(default_factory=Virtual)
+    twins: Twins = field(default_factory=Twins)
     node_proxy: bool = False
 
     def __post_init__(self) -> None:
-        self.side: PhysicalSide | None = cast(PhysicalSide, Side(self.physical))
+        self.side: PhysicalSide | None = cast(PhysicalSide, Side(self.physical, self.twins))
         self.figures = NodeFigures(self, cast(Client, self.virtual))
 
     def behind(self, vnode: str) -> Behind | None:
-        node = {"metadata": {"name": vnode}, "status": {"allocatable": {"memory": "1Gi"}}}
+        metadata = {"name": vnode, "labels": {names.PHYSICAL_NODE_NAME_LABEL: "node-1"}}
+        node = {"metadata": metadata, "status": {"allocatable": {"memory": "1Gi"}}}
         return Behind(node, self.side, "mount", self.node_proxy) if vnode == "vnode-1" else None
 
     async def ask(self, path: str, *, vnode: str = "vnode-1", method: str = "GET") -> web.Response:
@@ -149,6 +160,14 @@ async def test_a_physical_cluster_that_is_gone_is_said_in_a_warning_that_breaks_
     world = World(Physical(pages={"stats/summary": Unreachable('a "quoted" line\r\nX-Forged: \u00e9')}), node_proxy=True)
     warning = (await world.ask("/stats/summary")).headers["Warning"]
     assert warning.endswith(r'a \"quoted\" line??X-Forged: ?"'), warning
+
+
+async def test_without_leave_to_list_twins_the_node_has_pods_no_usage_and_a_warning() -> None:
+    world = World()
+    world.twins.refused = Forbidden("pods is forbidden: no list for you")
+    assert '"virtual-uid"' in await world.read("/pods")
+    assert "no list for you" in (await world.ask("/stats/summary")).headers["Warning"]
+    assert "resource_scrape_error 1.0" in await world.read("/metrics/resource")
 
 
 async def test_a_node_that_is_gone_has_pods_as_long_as_the_virtual_cluster_says_so_and_no_usage() -> None:

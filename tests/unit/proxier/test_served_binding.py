@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -33,10 +32,10 @@ class FakeSecret:
 
 
 class FakeSide:
-    """A cluster whose watch takes a while to end."""
+    """A cluster whose probe takes a while to end."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.twins = SimpleNamespace(wait_synced=self.nothing)
+        pass
 
     async def nothing(self, *_: object) -> None:
         return None
@@ -44,9 +43,6 @@ class FakeSide:
     prove_identity = learn_namespaces = close = nothing
 
     async def until_dead(self, *_: object) -> None:
-        await asyncio.Event().wait()
-
-    async def run(self) -> None:
         try:
             await asyncio.Event().wait()
         finally:
