@@ -60,7 +60,8 @@ class Client:
     connections: how many calls may be in flight at once; more wait for their turn, within their deadline.
 
     Every call ends within its `deadline` (seconds) and raises only KubeError (or ValueError for a call that names no
-    object). Returned objects are fresh, without managedFields, and belong to the caller.
+    object). Returned objects are fresh, without managedFields, and belong to the caller; with `metadata_only` they are
+    PartialObjectMetadata, which is cheaper for the server to write and for us to read.
     """
 
     def __init__(
@@ -115,12 +116,13 @@ class Client:
 
     async def create(
         self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "", namespace: str | None = None,
-        dry_run: bool = False, deadline: float = 10.0,
+        dry_run: bool = False, metadata_only: bool = False, deadline: float = 10.0,
     ) -> Json:
         """Create `obj` and return what was stored; with `subresource`, POST to that of the existing object `name`."""
         where = (obj.get("metadata") or {}).get("namespace") or "" if namespace is None else namespace
         path = _path(resource, name, where, subresource) if subresource else _collection(resource, where)
-        return await self._object(_write("POST", path, obj, query="dryRun=All" if dry_run else ""), deadline)
+        query = "dryRun=All" if dry_run else ""
+        return await self._object(_write("POST", path, obj, query=query, metadata_only=metadata_only), deadline)
 
     async def update(self, resource: Resource, obj: Json, *, subresource: str = "", deadline: float = 10.0) -> Json:
         """Replace the object; raises Conflict when it is no longer at the resourceVersion that `obj` carries."""
@@ -130,7 +132,7 @@ class Client:
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json | JsonList, *,
         kind: PatchType = PatchType.MERGE, subresource: str = "", field_manager: str = "", force: bool = False,
-        deadline: float = 10.0,
+        metadata_only: bool = False, deadline: float = 10.0,
     ) -> Json:
         """Change part of the object. A resourceVersion or uid inside `patch` is a precondition (Conflict).
 
@@ -138,11 +140,12 @@ class Client:
         """
         query = _query(fieldManager=field_manager, force="true" if force else "")
         path = _path(resource, name, namespace, subresource)
-        return await self._object(_write("PATCH", path, patch, query=query, content_type=kind.value), deadline)
+        call = _write("PATCH", path, patch, query=query, content_type=kind.value, metadata_only=metadata_only)
+        return await self._object(call, deadline)
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
-        grace_seconds: int | None = None, propagation: str = "", deadline: float = 10.0,
+        grace_seconds: int | None = None, propagation: str = "", metadata_only: bool = False, deadline: float = 10.0,
     ) -> Json:
         """Ask for deletion of exactly this object; raises Conflict when another of the same name has taken its place.
 
@@ -157,7 +160,8 @@ class Client:
             options["gracePeriodSeconds"] = grace_seconds
         if propagation:
             options["propagationPolicy"] = propagation
-        return await self._object(_write("DELETE", _path(resource, name, namespace, ""), options), deadline)
+        call = _write("DELETE", _path(resource, name, namespace, ""), options, metadata_only=metadata_only)
+        return await self._object(call, deadline)
 
     async def raw(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: bytes | None = None,
@@ -210,8 +214,10 @@ class Client:
                 return Listing(items, metadata.get("resourceVersion") or "")
 
 
-def _write(method: str, path: str, obj: Json | JsonList, *, query: str = "", content_type: str = JSON) -> Call:
-    return Call(method, path, query, codec.encode(obj), content_type)
+def _write(
+    method: str, path: str, obj: Json | JsonList, *, query: str = "", content_type: str = JSON, metadata_only: bool = False
+) -> Call:
+    return Call(method, path, query, codec.encode(obj), content_type, _METADATA if metadata_only else "")
 
 
 def _path(resource: Resource, name: str, namespace: str, subresource: str) -> str:

@@ -49,6 +49,9 @@ _OBJECTS = Gauge("informer_objects", "Objects in the store.", ["informer"])
 class Informer(Generic[S]):
     """Watches `resource` and keeps `store`. Selectors are Kubernetes' text; "" selects all.
 
+    To a selector that no longer selects an object the server says DELETED, too. `selected_for_life` promises that this one
+    does so until the object's end, so that DELETED proves it.
+
     `transform` may change the object it gets in place and returns what to keep, None for nothing; managedFields are
     gone already. What `skimmer` calls foreign is not even decoded; so `transform` must keep nothing of that, and what it has
     kept once it must keep until the object's end. `summarise` and `indexers` must be pure. None of them may be slow: they
@@ -59,7 +62,7 @@ class Informer(Generic[S]):
         self, client: WatchClient, resource: Resource, *, namespace: str = "", label_selector: str = "",
         field_selector: str = "", transform: Callable[[Json], Json | None] | None = None,
         summarise: Callable[[Json], S], indexers: Mapping[str, Indexer[S]] | None = None, keep_raw: bool = False,
-        name: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None,
+        name: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None, selected_for_life: bool = False,
     ) -> None:
         self.name = name or resource.plural
         self.resource = resource
@@ -71,8 +74,8 @@ class Informer(Generic[S]):
         self._synced = asyncio.Event()
         self._waiting: list[tuple[int, int, Callable[[], None]]] = []  # heap by revision; the number keeps it stable
         self._order = count()
-        self._proves_deletion = not (label_selector or field_selector)
-        self._gone: dict[str, bool] = {}  # uid -> whether the server said DELETED on an unselected watch; oldest first
+        self._proves_deletion = selected_for_life or not (label_selector or field_selector)
+        self._gone: dict[str, bool] = {}  # uid -> whether the server said DELETED and meant it; oldest first
         self._mourners: dict[str, list[Callable[[], None]]] = {}
         self._reflector = Reflector(
             client, resource, self, namespace=namespace, label_selector=label_selector, field_selector=field_selector,

@@ -268,7 +268,9 @@ class PodController:
     async def _delete_twin(self, key: ObjectKey, uid: str, grace: int | None) -> Result:
         twin = self.pairing.twin_key(key)
         try:
-            answer = await self.pairing.physical.calls.delete(PODS, twin.name, twin.namespace, uid=uid, grace_seconds=grace)
+            answer = await self.pairing.physical.calls.delete(
+                PODS, twin.name, twin.namespace, uid=uid, grace_seconds=grace, metadata_only=True
+            )
         except NotFound:
             return Result(GONE_SOON)  # the cache is about to learn of it
         self.controller.freshness.expect(key, self.pairing.physical.pods, answer)
@@ -354,7 +356,7 @@ class PodController:
         """Write a status patch (it carries the uid); returns whether the Pod was still there to take it."""
         try:
             written = await self.pairing.virtual.calls.patch(
-                PODS, key.name, key.namespace, patch, kind=PatchType.STRATEGIC, subresource="status"
+                PODS, key.name, key.namespace, patch, kind=PatchType.STRATEGIC, subresource="status", metadata_only=True
             )
         except NotFound:
             return False
@@ -399,7 +401,9 @@ class PodController:
             # A finalizer keeps it for somebody (a Job) who may wait for a terminal phase.
             await self._patch_status(key, patch)
         try:
-            answer = await self.pairing.virtual.calls.delete(PODS, key.name, key.namespace, uid=uid_of(vpod), grace_seconds=0)
+            answer = await self.pairing.virtual.calls.delete(
+                PODS, key.name, key.namespace, uid=uid_of(vpod), grace_seconds=0, metadata_only=True
+            )
         except NotFound:
             answer = None
         if answer:

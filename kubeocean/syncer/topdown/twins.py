@@ -35,14 +35,14 @@ class TwinMaker:
         self.count_refusal = metrics.pod_created_failed_total.labels(binding).inc
 
     async def create(self, vpod: Json, forged: ForgedPod, context: PodContext) -> Json:
-        """Create the twin that was forged of `vpod` in `context` and return it as stored.
+        """Create the twin that was forged of `vpod` in `context` and return its metadata as stored.
 
         Raises DependencyMissing while something it needs is not there, AlreadyExists when its name is in use.
         """
         await ensure_token_secrets(self._pairing, vpod, forged.tokens, context)
         self._tried()
         try:
-            twin = await self._pairing.physical.calls.create(PODS, forged.pod)
+            twin = await self._pairing.physical.calls.create(PODS, forged.pod, metadata_only=True)
         except KubeError:
             self._failed()
             raise

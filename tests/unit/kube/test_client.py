@@ -533,6 +533,17 @@ async def test_a_watch_gives_the_bytes_as_they_come(server: Server, client: Clie
     assert server.lines == ["GET /api/v1/pods?watch=true&labelSelector=a%3Db"]
 
 
+async def test_metadata_alone_can_be_the_answer_to_a_write(server: Server, client: Client) -> None:
+    server.script += [ok({"metadata": {"resourceVersion": "7"}})] * 4
+    pod = {"metadata": {"name": "web", "namespace": "team"}}
+    await client.create(PODS, pod, metadata_only=True)
+    await client.patch(PODS, "web", "team", {}, metadata_only=True)
+    await client.delete(PODS, "web", "team", uid="u", metadata_only=True)
+    await client.delete(PODS, "web", "team", uid="u")
+    wanted = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+    assert [request.headers["Accept"] for request in server.asked] == [wanted, wanted, wanted, "application/json"]
+
+
 async def test_metadata_alone_can_be_listed_and_watched(server: Server, client: Client) -> None:
     page = {"items": [{"metadata": {"name": "a"}}], "metadata": {"resourceVersion": "7", "continue": "next"}}
     server.script += [ok(page), ok({**page, "metadata": {"resourceVersion": "7"}}), streaming(b"{}"), ok({}), streaming(b"{}")]

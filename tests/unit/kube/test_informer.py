@@ -38,14 +38,19 @@ def phase_of(obj: Json) -> str:
 
 
 def informer(
-    *, label_selector: str = "", transform: Callable[[Json], Json | None] | None = None,
+    *, label_selector: str = "", selected_for_life: bool = False, transform: Callable[[Json], Json | None] | None = None,
     summarise: Callable[[Json], str] = phase_of,
 ) -> Informer[str]:
-    return Informer(Nowhere(), PODS, label_selector=label_selector, transform=transform, summarise=summarise)
+    return Informer(
+        Nowhere(), PODS, label_selector=label_selector, selected_for_life=selected_for_life, transform=transform,
+        summarise=summarise,
+    )
 
 
-def synced(*objects: Json, revision: int = 10, label_selector: str = "") -> Informer[str]:
-    started = informer(label_selector=label_selector)
+def synced(
+    *objects: Json, revision: int = 10, label_selector: str = "", selected_for_life: bool = False
+) -> Informer[str]:
+    started = informer(label_selector=label_selector, selected_for_life=selected_for_life)
     relist(started, *objects, revision=revision)
     return started
 
@@ -226,6 +231,12 @@ def test_deleted_on_a_selected_watch_may_be_a_changed_label() -> None:
     assert target.dropped("uid-web")
     target.put(pod("web", 12))
     assert not target.dropped("uid-web")
+
+
+def test_deleted_on_a_watch_that_selects_for_life_proves_the_deletion() -> None:
+    target = synced(pod("web", 5), label_selector="a=b", selected_for_life=True)
+    target.delete(pod("web", 11))
+    assert target.was_deleted("uid-web")
 
 
 def test_missing_from_a_list_proves_nothing() -> None:

@@ -126,6 +126,7 @@ quantities = st.builds(Quantity, amounts, forms)
 @given(quantities)
 @example(Quantity(2**73 * 10**9, Form.BINARY_SI))
 @example(Quantity(-1024 * 10**9, Form.BINARY_SI))
+@example(Quantity(15_625_000 * 10**9, Form.BINARY_SI))
 def test_the_text_of_a_quantity_is_read_back_to_the_same_value(original: Quantity) -> None:
     again = parse(str(original))
     # Only a binary suffix has the cap of a binary amount.
@@ -133,7 +134,9 @@ def test_the_text_of_a_quantity_is_read_back_to_the_same_value(original: Quantit
         assert abs(again.nano) == (2**63 - 1) * 10**9
     else:
         assert again == original
-        assert str(again) == str(original)
+        # A binary amount that no suffix divides is written without one, and who reads it back takes it for a decimal.
+        if original.form is not Form.BINARY_SI or again.form is Form.BINARY_SI:
+            assert str(again) == str(original)
 
 
 SUFFIXES = {

@@ -61,12 +61,14 @@ class Stubborn:
 
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
-        subresource: str = "",
+        subresource: str = "", metadata_only: bool = False,
     ) -> Json:
         if self.field in (*patch.get("spec", ()), subresource) and self.field:
             self.asked += 1
             raise Invalid("not here, says the lender", status=422, reason="Invalid")
-        return await self._patch(resource, name, namespace, patch, kind=kind, subresource=subresource)
+        return await self._patch(
+            resource, name, namespace, patch, kind=kind, subresource=subresource, metadata_only=metadata_only
+        )
 
 
 @pytest.fixture

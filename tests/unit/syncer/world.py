@@ -121,7 +121,8 @@ class Server:
         return Listing(found, str(self._version))
 
     async def create(
-        self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "", namespace: str = ""
+        self, resource: Resource, obj: Json, *, subresource: str = "", name: str = "", namespace: str = "",
+        metadata_only: bool = False,
     ) -> Json:
         if subresource == "eviction":
             return await self._evict(obj)
@@ -133,7 +134,7 @@ class Server:
             self.find(NAMESPACES, key.namespace)
         if (resource.plural, key) in self.objects:
             raise AlreadyExists(f"{key} is there", status=409, reason="AlreadyExists")
-        return self.put(resource, obj)
+        return _shown(self.put(resource, obj), metadata_only)
 
     def _mint(self, wanted: Json) -> Json:
         if self.mint_fails:
@@ -156,7 +157,7 @@ class Server:
 
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
-        subresource: str = "",
+        subresource: str = "", metadata_only: bool = False,
     ) -> Json:
         self.writes.append(f"patch {'/'.join(filter(None, (resource.plural, subresource)))}")
         found = self.find(resource, name, namespace)
@@ -179,11 +180,16 @@ class Server:
             directive.pop("$patch", None)
         if addresses := (merged.get("status") or {}).get("addresses"):
             merged["status"] = {**merged["status"], "addresses": [each for each in addresses if each]}
-        return self.put(resource, merged)
+        return _shown(self.put(resource, merged), metadata_only)
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
-        grace_seconds: int | None = None,
+        grace_seconds: int | None = None, metadata_only: bool = False,
+    ) -> Json:
+        return _shown(self._delete(resource, name, namespace, uid, resource_version, grace_seconds), metadata_only)
+
+    def _delete(
+        self, resource: Resource, name: str, namespace: str, uid: str, resource_version: str, grace_seconds: int | None
     ) -> Json:
         self.writes.append(f"delete {resource.plural}")
         found = self.find(resource, name, namespace)
@@ -212,6 +218,13 @@ class Server:
         found = self.objects.get(("pods", key))
         if found and found["metadata"]["uid"] == uid:
             self.remove(PODS, key)
+
+
+def _shown(answer: Json, metadata_only: bool) -> Json:
+    """Return what a server answers to one who wants no more than metadata: of a Status all the same."""
+    if not metadata_only or answer.get("kind") == "Status":
+        return answer
+    return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": answer["metadata"]}
 
 
 def merge_containers(spec: Json, patch: Json) -> Json:
