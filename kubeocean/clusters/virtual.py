@@ -33,7 +33,7 @@ from kubeocean.kube.skim import Skimmer
 BY_NODE, BY_CLUSTER, BY_REFERENCE, BY_NAMESPACE = "node", "cluster", "reference", "namespace"
 INTRANET_API_SERVICE = ObjectKey("default", "kubernetes-intranet")
 INTRANET_DNS_SERVICE = ObjectKey("kube-system", "kube-dns-intranet")
-_BOUND = "spec.nodeName!="  # a Pod that has a node keeps it; others are the scheduler's business
+BOUND = "spec.nodeName!="  # a Pod that has a node keeps it; others are the scheduler's business
 
 
 class OutOfView(Exception):
@@ -106,7 +106,7 @@ class VirtualCluster:
     def _watch_pods(self, only: str = "") -> Informer[VirtualPod]:
         prefix = vnode_prefix(only)
         return Informer(
-            self.watches, PODS, field_selector=_BOUND, selected_for_life=True, summarise=summarise_virtual_pod, keep_raw=True,
+            self.watches, PODS, field_selector=BOUND, selected_for_life=True, summarise=summarise_virtual_pod, keep_raw=True,
             indexers={
                 BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
             },

@@ -116,7 +116,7 @@ class NodeController:
         else:
             # The scheduler never overbooks a node; but it may have looked at one whose lease shrank at that moment.
             self.controller.queue.add_after(node, OVERHANG_POLL)
-        if new and old and not old.summary.node:
+        if new and old is None:  # it has just got its node: before that we are told nothing of it
             self.reclaim.welcome(node, new.summary.node, new.key)
 
     # --- one pass --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from kubeocean.clusters.virtual import BOUND
 from kubeocean.kube.errors import Gone
 from kubeocean.kube.meta import Json, ObjectKey, key_of, labels_of
 from kubeocean.kube.resources import Resource
@@ -101,7 +102,8 @@ class _Stream:
 
     def _selects(self, obj: Json) -> bool:
         named = not self._fields.startswith("metadata.name=") or self._fields == f"metadata.name={key_of(obj).name}"
-        return named and self._namespace in ("", key_of(obj).namespace) and selects(self._labels, labels_of(obj))
+        bound = self._fields != BOUND or bool(obj["spec"].get("nodeName"))
+        return named and bound and self._namespace in ("", key_of(obj).namespace) and selects(self._labels, labels_of(obj))
 
     def _say(self, kind: str, obj: Json) -> None:
         told = {"metadata": obj["metadata"]} if self._metadata_only else obj

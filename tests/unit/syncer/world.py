@@ -51,6 +51,7 @@ class Server:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self.objects: dict[tuple[str, ObjectKey], Json] = {}
         self.informers: dict[str, Informer[Any]] = {}
+        self.shows_bound_only = False  # of Pods, as the syncer's watch of virtual ones asks for
         self.watchers: list[Watcher] = []  # of informers that make their own watches: told at once, see `watching`
         self.writes: list[str] = []
         self.blocked: set[str] = set()  # names of Pods that a disruption budget holds back
@@ -99,6 +100,8 @@ class Server:
         self.changed.set()
         for watcher in self.watchers:
             watcher(resource, copy.deepcopy(obj), gone)
+        if self.shows_bound_only and resource == PODS and not obj["spec"].get("nodeName"):
+            return
         if informer := self.informers.get(resource.plural):
             act, event = informer.delete if gone else informer.put, copy.deepcopy(obj)
             asyncio.get_running_loop().call_later(WATCH_DELAY, act, event)
@@ -264,6 +267,7 @@ class World:
         cluster.identity.uid = uid_of(self.virtual_server.put(NAMESPACES, {"metadata": {"name": "kube-system"}}))
         self.virtual_server.serve(NODES, cluster.nodes)
         self.virtual_server.serve(PODS, cluster.pods)
+        self.virtual_server.shows_bound_only = True
         self.virtual_server.serve(CSINODES, cluster.csi_nodes)
         self.virtual_server.serve(RESOURCELEASINGPOLICIES, cluster.policies)
         return cluster
