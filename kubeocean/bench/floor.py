@@ -4,7 +4,8 @@
     physical   create already bound, status   delete, delete for good
 
 One process a side, 64 calls in flight on each, best of three. The sides do not wait for each other, which a federation
-must: so this is a floor, not a target that could be met exactly.
+must: so this is a floor, not a target that could be met exactly. The physical Pods carry the words that every twin must
+carry (`workload.build_bound`), for a server works longer on a Pod with more of them.
 
 *The physical status is the bench's own write.* KWOK must not interfere, or every status would be written twice: the
 floor's Pods are bound to a Node object that KWOK was not asked to play (no annotation) and that no kubelet knows. The

@@ -111,8 +111,13 @@ class VirtualCluster:
                 BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
             },
             transform=(lambda pod: pod if (pod["spec"].get("nodeName") or "").startswith(prefix) else None) if only else None,
-            skimmer=Skimmer(prefix) if only else None, name="virtual-pods",
+            skimmer=Skimmer(prefix) if only else None, topic_of=self._cluster_of_pod, name="virtual-pods",
         )
+
+    def _cluster_of_pod(self, pod: VirtualPod) -> str:
+        """Return whose virtual node a Pod is on, as `cluster_of` has it; "" while that node is not known."""
+        node = self.nodes.store.get(ObjectKey("", pod.node))
+        return node.summary if node else ""
 
     def show_only(self, cluster_id: str) -> None:
         """Keep no Pods but those on virtual nodes of the binding with this clusterID; only before `run`."""

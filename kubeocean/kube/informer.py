@@ -52,6 +52,9 @@ class Informer(Generic[S]):
     To a selector that no longer selects an object the server says DELETED, too. `selected_for_life` promises that this one
     does so until the object's end, so that DELETED proves it.
 
+    With `topic_of` handlers may ask for one topic: where each of a hundred bindings has its handlers, an event is not told to
+    all of them. It may say something else of the same summary later.
+
     `transform` may change the object it gets in place and returns what to keep, None for nothing; managedFields are
     gone already. What `skimmer` calls foreign is not even decoded; so `transform` must keep nothing of that, and what it has
     kept once it must keep until the object's end. `summarise` and `indexers` must be pure. None of them may be slow: they
@@ -63,13 +66,15 @@ class Informer(Generic[S]):
         field_selector: str = "", transform: Callable[[Json], Json | None] | None = None,
         summarise: Callable[[Json], S], indexers: Mapping[str, Indexer[S]] | None = None, keep_raw: bool = False,
         name: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None, selected_for_life: bool = False,
+        topic_of: Callable[[S], str] | None = None,
     ) -> None:
         self.name = name or resource.plural
         self.resource = resource
         self.store: Store[S] = Store(summarise=summarise, indexers=indexers, keep_raw=keep_raw)
         self.latest_revision = 0  # the server has told us all there was up to here
         self._transform = transform
-        self._handlers: list[Handler[S]] = []
+        self._topic_of = topic_of
+        self._handlers: dict[str, list[Handler[S]]] = {}  # by topic, "" for all; lists are replaced, never changed
         self._named: set[ObjectKey] | None = None  # what the list in progress has named so far; None between lists
         self._synced = asyncio.Event()
         self._waiting: list[tuple[int, int, Callable[[], None]]] = []  # heap by revision; the number keeps it stable
@@ -118,19 +123,23 @@ class Informer(Generic[S]):
         """Return what the last of the consecutive failures was, None while the watch is well."""
         return self._reflector.machine.last_error
 
-    def add_handler(self, handler: Handler[S]) -> None:
+    def add_handler(self, handler: Handler[S], topic: str = "") -> None:
         """Call `handler(old, new)` for every change, on the loop; at once `(None, entry)` for all that is known.
+
+        With a `topic` it hears of that one only, and of what is on a topic that nobody asks for.
 
         `old` is None for an object that is new, `new` for one that is gone; two different uids mean that it was
         replaced behind our back. What a handler raises is logged and counted, and harms nobody else.
         """
-        self._handlers.append(handler)
+        self._handlers[topic] = [*self._handlers.get(topic, ()), handler]
         for entry in self.store.entries():
-            self._call(handler, None, entry)
+            if not topic or self._topic(entry) in ("", topic):
+                self._call(handler, None, entry)
 
     def remove_handler(self, handler: Handler[S]) -> None:
         """Stop calling `handler`, even when one is being called right now; one that was not added is no error."""
-        self._handlers = [kept for kept in self._handlers if kept != handler]
+        left = {topic: [kept for kept in handlers if kept != handler] for topic, handlers in self._handlers.items()}
+        self._handlers = {topic: handlers for topic, handlers in left.items() if handlers}
 
     def passed(self, revision: int) -> bool:
         """Tell whether the store shows everything up to `revision`."""
@@ -260,8 +269,15 @@ class Informer(Generic[S]):
             del self._gone[next(iter(self._gone))]
 
     def _notify(self, old: Entry[S] | None, new: Entry[S] | None) -> None:
-        for handler in self._handlers:
-            self._call(handler, old, new)
+        topics = {self._topic(entry) for entry in (old, new) if entry is not None} if self._topic_of else {""}
+        for topic in list(self._handlers) if "" in topics else ["", *topics]:
+            for handler in self._handlers.get(topic, ()):
+                self._call(handler, old, new)
+
+    def _topic(self, entry: Entry[S]) -> str:
+        """Return what an object is about, "" when nobody asks for that in particular: then all hear of it."""
+        topic = self._topic_of(entry.summary) if self._topic_of else ""
+        return topic if topic in self._handlers else ""
 
     def _call(self, handler: Handler[S], old: Entry[S] | None, new: Entry[S] | None) -> None:
         try:

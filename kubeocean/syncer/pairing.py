@@ -10,7 +10,7 @@ from typing import TypeVar
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.clusters.physical import PhysicalCluster
-from kubeocean.clusters.podsummary import PhysicalPod
+from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.virtual import (
     BY_CLUSTER,
     BY_NAMESPACE,
@@ -110,6 +110,12 @@ class Pairing:
         """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""
         informer.add_handler(handler)
         self._listening.append(lambda: informer.remove_handler(handler))
+
+    def listen_to_own_pods(self, handler: Handler[VirtualPod]) -> None:
+        """Call `handler` as `listen` would for virtual Pods, but not for those on another binding's virtual nodes."""
+        pods = self.virtual.pods
+        pods.add_handler(handler, label_value(self.spec.cluster_id))
+        self._listening.append(lambda: pods.remove_handler(handler))
 
     def heed_port_clashes(self, handler: Callable[[str], None]) -> None:
         """Call `handler` with every virtual node that shares its kubelet port with another, until `stop_listening`."""

@@ -90,7 +90,7 @@ class PodController:
         That can wait for what happens meanwhile: most of it will turn out to be as it should be.
         """
         self._attaching = True
-        self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        self.pairing.listen_to_own_pods(self._virtual_pod_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
         self.pairing.listen(self.pairing.physical.token_secrets, self._token_secret_changed)

@@ -76,7 +76,7 @@ class NodeController:
         self.pairing.listen(self.pairing.physical.nodes, self._physical_node_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
-        self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        self.pairing.listen_to_own_pods(self._virtual_pod_changed)
         self.pairing.heed_port_clashes(self._port_clashes)
         PolicyWatch(self.pairing, self.controller.enqueue).attach()
 

@@ -48,7 +48,7 @@ class PlaceholderController:
     def attach(self) -> None:
         """Listen to the caches; what is in them already is queued as well."""
         self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
-        self.pairing.listen(self.pairing.virtual.pods, self._virtual_pod_changed)
+        self.pairing.listen_to_own_pods(self._virtual_pod_changed)
         self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
 
     def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:

@@ -171,7 +171,7 @@ class ClaimSource:
         self._secrets.attach()
         listen(virtual.storage.claims, self._claim_changed)
         listen(virtual.storage.volumes, self._volume_changed)
-        listen(virtual.pods, self._pod_changed)
+        self.pairing.listen_to_own_pods(self._pod_changed)
         self._wake_early()
 
     def _claim_changed(self, old: Entry[VirtualClaim] | None, new: Entry[VirtualClaim] | None) -> None:

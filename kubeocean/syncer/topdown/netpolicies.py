@@ -84,7 +84,7 @@ class NetworkPolicyMirror:
         """See dependencies.Gate."""
         virtual = self.pairing.virtual
         self.pairing.listen(virtual.nodes, self._node_changed)
-        self.pairing.listen(virtual.pods, self._pod_changed)
+        self.pairing.listen_to_own_pods(self._pod_changed)
         self.pairing.listen(virtual.network_policies, self._policy_changed)
         self.pairing.listen(virtual.namespaces.informer, self._namespace_changed)
         self.copies.informer.add_handler(self._copy_changed)

@@ -118,7 +118,7 @@ class ObjectSource:
     def _begin(self) -> None:
         self.keeper.marked.add_handler(self._marked_changed)
         self.keeper.copies.add_handler(self._copy_changed)
-        self._pairing.listen(self._pairing.virtual.pods, self._pod_changed)
+        self._pairing.listen_to_own_pods(self._pod_changed)
         self._pairing.listen(self._pairing.virtual.nodes, self._node_changed)
         self._pairing.physical.reachability.subscribe(self._reachability_changed)
 

@@ -217,6 +217,31 @@ def test_a_callback_that_fails_harms_nobody() -> None:
     assert called == ["second"]
 
 
+def test_a_handler_with_a_topic_hears_of_that_and_of_what_nobody_asks_for() -> None:
+    target = Informer(Nowhere(), PODS, summarise=phase_of, topic_of=lambda phase: phase)
+    relist(target, pod("before", 5, phase="Running"), pod("unheard-of", 6, phase="Odd"), revision=10)
+    heard: dict[str, list[str]] = {"Running": [], "Failed": [], "": []}
+
+    def handler(topic: str) -> Callable[[Entry[str] | None, Entry[str] | None], None]:
+        return lambda old, new: heard[topic].append(entry.key.name if (entry := new or old) else "")
+
+    handlers = {topic: handler(topic) for topic in heard}
+    for topic, each in handlers.items():
+        target.add_handler(each, topic)
+    replayed = {topic: sorted(names) for topic, names in heard.items()}
+    assert replayed == {
+        "Running": ["before", "unheard-of"], "Failed": ["unheard-of"], "": ["before", "unheard-of"]
+    }
+    for names in heard.values():
+        names.clear()
+    target.put(pod("one", 11, phase="Running"))
+    target.put(pod("one", 12, phase="Failed"))  # both are told of a change from one to the other
+    target.put(pod("odd", 13, phase="Odd"))
+    target.remove_handler(handlers["Running"])
+    target.put(pod("two", 14, phase="Running"))  # nobody asks for these any more
+    assert heard == {"Running": ["one", "one", "odd"], "Failed": ["one", "odd", "two"], "": ["one", "one", "odd", "two"]}
+
+
 def test_deleted_on_a_whole_watch_proves_the_deletion() -> None:
     target = synced(pod("web", 5))
     target.delete(pod("web", 11))
