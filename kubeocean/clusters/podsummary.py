@@ -1,6 +1,6 @@
 """What we remember of a Pod without decoding it: the head that stores, indexes and event handlers read.
 
-A process sees every Pod of the virtual cluster and every Pod of its physical clusters; most of them concern it only by
+A process sees every bound Pod of the virtual cluster and every Pod of its physical clusters; most of them concern it only by
 the node they sit on and the room they take. So an informer keeps raw bytes, and this small frozen summary beside them.
 """
 

@@ -1,9 +1,10 @@
 """The virtual cluster as one process holds it: one client for calls, one for watches, and the informers all bindings share.
 
-The Pod informer is unselected on purpose: a DELETED event on it is proof that a Pod is gone, and one watch serves every
-binding of the process. A process that serves one binding only has it keep the Pods bound to that binding's virtual nodes, which
-their names tell; the others, most of a large cluster, are passed over undecoded. A Pod never changes its node, so what was kept
-once is kept until its end. Watches have a session of their own, so a burst of calls never delays an event.
+The Pod informer selects those that have a node, which they keep to their end: so a DELETED event on it is proof that a Pod is
+gone, and one watch serves every binding of the process. A process that serves one binding only has it keep the Pods bound to
+that binding's virtual nodes, which their names tell; the others, most of a large cluster, are passed over undecoded. A Pod
+never changes its node, so what was kept once is kept until its end. Watches have a session of their own, so a burst of calls
+never delays an event.
 """
 
 from __future__ import annotations
@@ -108,14 +109,14 @@ class VirtualCluster:
         return Informer(
             self.watches, PODS, field_selector=BOUND, selected_for_life=True, summarise=summarise_virtual_pod, keep_raw=True,
             indexers={
-                BY_NODE: lambda _, pod: (pod.node,) if pod.node else (), BY_REFERENCE: lambda _, pod: pod.references,
+                BY_NODE: lambda _, pod: (pod.node,), BY_REFERENCE: lambda _, pod: pod.references,
             },
             transform=(lambda pod: pod if (pod["spec"].get("nodeName") or "").startswith(prefix) else None) if only else None,
             skimmer=Skimmer(prefix) if only else None, topic_of=self._cluster_of_pod, name="virtual-pods",
         )
 
     def _cluster_of_pod(self, pod: VirtualPod) -> str:
-        """Return whose virtual node a Pod is on, as `cluster_of` has it; "" while that node is not known."""
+        """Return whose virtual node a Pod is on, as `cluster_of` has it; "" for a node that is not known or nobody's."""
         node = self.nodes.store.get(ObjectKey("", pod.node))
         return node.summary if node else ""
 

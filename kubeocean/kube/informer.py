@@ -8,7 +8,7 @@ Two promises besides the cache itself:
 reached the revision our write returned, the cache shows that write or something newer (`passed`, `when_passed`).
 
 *Proof of deletion.* That an object is missing here proves nothing: a selector or a gap may hide it. That the server
-said DELETED for its uid on a watch without selectors does (`was_deleted`).
+said DELETED for its uid on a watch without selectors, or with one that selects for life, does (`was_deleted`).
 
 A list that comes after a gap is applied object by object as it arrives and only what it did not name is dropped at its
 end, so nothing is ever missing in between; handlers hear of the differences only.
@@ -269,7 +269,7 @@ class Informer(Generic[S]):
             del self._gone[next(iter(self._gone))]
 
     def _notify(self, old: Entry[S] | None, new: Entry[S] | None) -> None:
-        topics = {self._topic(entry) for entry in (old, new) if entry is not None} if self._topic_of else {""}
+        topics = {self._topic(entry) for entry in (old, new) if entry is not None}
         for topic in list(self._handlers) if "" in topics else ["", *topics]:
             for handler in self._handlers.get(topic, ()):
                 self._call(handler, old, new)

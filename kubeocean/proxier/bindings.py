@@ -84,6 +84,7 @@ class ServedBinding:
         )
         try:
             await side.prove_identity()
+            await side.prove_access(self.spec.mount_namespace)
             await side.learn_namespaces(self.spec.mount_namespace)
             await self._serve(side)
         except BaseExceptionGroup as group:

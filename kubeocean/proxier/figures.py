@@ -41,6 +41,7 @@ from kubeocean.proxier.twins import twin_on
 
 PODS_GOOD_FOR: Final = 1.0  # seconds
 PODS_WITHIN: Final = 4.0  # seconds
+FIGURES_WITHIN: Final = 8.0  # seconds; metrics-server waits 10
 _TEXT: Final = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
 
@@ -149,9 +150,11 @@ class NodeFigures:
         behind = self._places.behind(vnode) or Behind({"metadata": {"name": vnode}}, None, "", False)
         vpods = await self._pods_on(vnode)
         try:
-            pods, told = await self._ask(behind, vpods)
-        except KubeError as error:
-            pods, told = [describe_pod(pod, None) for pod in vpods], Told(Source(), "no source", str(error))
+            async with asyncio.timeout(FIGURES_WITHIN):
+                pods, told = await self._ask(behind, vpods)
+        except (KubeError, TimeoutError) as error:
+            why = str(error) or f"the physical cluster has not answered within {FIGURES_WITHIN:.0f} s"
+            pods, told = [describe_pod(pod, None) for pod in vpods], Told(Source(), "no source", why)
         # No await from here on: of two requests, each goes on from what the other has left.
         ledger = self._ledgers.get(vnode, Ledger())
         summary, ledger = build_summary(behind.vnode, pods, told.source, ledger, self._clock())
@@ -163,9 +166,10 @@ class NodeFigures:
         side = behind.side
         if side is None:
             raise Unreachable("the physical cluster does not answer")
-        twins = await side.twins.on(physical_name_of(behind.vnode))
+        measures = self._measures_of(side)
+        twins = await measures.twins_on(side.twins, physical_name_of(behind.vnode))
         pods = [describe_pod(pod, twin_on(twins, key_of(pod), uid_of(pod))) for pod in vpods]
-        told = await self._measures_of(side).tell(_nodes(pods), behind.mount_namespace, node_proxy=behind.node_proxy)
+        told = await measures.tell(_nodes(pods), behind.mount_namespace, node_proxy=behind.node_proxy)
         return pods, told
 
     def _remember(self, vnode: str, ledger: Ledger) -> None:
@@ -180,7 +184,7 @@ class NodeFigures:
 
 
 def _nodes(pods: list[NodePod]) -> list[str]:
-    """Return the physical nodes of twins. Twins say where they are; what the virtual node says, others may have written."""
+    """Return the physical nodes of twins: what the virtual node says, others may have written, and it need have none there."""
     return sorted({pod.twin_node for pod in pods if pod.twin_node})
 
 

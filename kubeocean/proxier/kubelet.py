@@ -22,6 +22,7 @@ from aiohttp import web
 from kubeocean.domain.kubeletapi import (
     Action,
     BadPath,
+    PodRequest,
     access_needed,
     build_physical_target,
     parse_pod_request,
@@ -99,14 +100,14 @@ class KubeletApi:
             REFUSALS.labels("503").inc()
             return _words(503, f"the physical cluster behind {vnode} does not answer")
         key = ObjectKey(pod.namespace, pod.pod)
-        twin = await side.twins.of(key, await find_uid(self._virtual, vnode, pod))
-        target = build_physical_target(pod, list(request.rel_url.query.items()), twin.namespace, twin.name)
         command = request.rel_url.query.get("command", "").split()
         session = self._sessions.open(
             caller, side.binding, pod.action.name.lower(), pod=str(key), container=pod.container,
             command=command[0][:64] if command else "",
         )
         with self._sessions.hold(session):
+            twin = await self._find(side, vnode, pod, session)
+            target = build_physical_target(pod, list(request.rel_url.query.items()), twin.namespace, twin.name)
             if pod.action is Action.LOGS:
                 return await _relay_logs(request, side, target, session, (twin.name, pod.pod))
             if (stream := await _open_stream(request, side, target)).status != 101:
@@ -115,6 +116,14 @@ class KubeletApi:
                 return web.Response(status=stream.status, body=stream.body, headers=headers)
             # No await between here and the return: what aiohttp would still write has nowhere to go.
             return self._carry_on(request, stream, session)
+
+    async def _find(self, side: PhysicalSide, vnode: str, pod: PodRequest, session: Session) -> ObjectKey:
+        """Return who answers for a Pod. Raises NoTwin, or a KubeError; nobody has been dialled then."""
+        try:
+            return await side.twins.of(ObjectKey(pod.namespace, pod.pod), await find_uid(self._virtual, vnode, pod))
+        except NoTwin:
+            self._sessions.close(session, "refused: 404")
+            raise
 
     def _carry_on(self, request: web.BaseRequest, upstream: Upstream, session: Session) -> web.StreamResponse:
         try:

@@ -23,9 +23,10 @@ from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.kube.meta import Json, key_of
 from kubeocean.kube.resources import Resource
 from kubeocean.proxier.memo import Memo
+from kubeocean.proxier.twins import NodeTwins, Twins
 
 GOOD_FOR: Final = 10.0  # seconds
-ANSWER_WITHIN: Final = 4.0  # seconds; metrics-server waits 10 for us, and two sources may be asked one after the other
+ANSWER_WITHIN: Final = 4.0  # seconds; metrics-server waits 10 for us, and several questions may follow one another
 _AT_ONCE: Final = 4
 
 PODMETRICS: Final = Resource("metrics.k8s.io", "v1beta1", "pods", "PodMetrics", True)
@@ -48,7 +49,14 @@ class Measures:
         self._summaries: Memo[Json] = Memo(GOOD_FOR)
         self._cadvisor: Memo[str] = Memo(GOOD_FOR)
         self._metrics: Memo[dict[tuple[str, str], Json]] = Memo(GOOD_FOR)
+        self._twins: Memo[NodeTwins] = Memo(GOOD_FOR)
         self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def twins_on(self, twins: Twins, node: str) -> NodeTwins:
+        """Return the twins on a physical node. Raises KubeError."""
+        if not node:  # would select those that are on none
+            raise Unreachable("the virtual node does not say which physical one it stands for", cluster=self._calls.cluster)
+        return await self._twins.get(node, partial(self._ask_twins, twins, node))
 
     async def tell(self, nodes: Iterable[str], namespace: str, *, node_proxy: bool) -> Told:
         """Return what was measured of the Pods of `namespace` on `nodes`."""
@@ -90,6 +98,10 @@ class Measures:
     async def _ask_node(self, node: str, path: str) -> bytes:
         async with self._turn(f"{path} of node {node}"):
             return await self._calls.raw("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/{path}", deadline=ANSWER_WITHIN)
+
+    async def _ask_twins(self, twins: Twins, node: str) -> NodeTwins:
+        async with self._turn(f"Pods on node {node}"):
+            return await twins.on(node)
 
     async def _ask_metrics(self, namespace: str) -> dict[tuple[str, str], Json]:
         async with self._turn("metrics.k8s.io"):

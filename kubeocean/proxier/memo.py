@@ -1,7 +1,8 @@
 """Answers that are good for a while: whoever asks in between gets the same one, and only one asks at a time.
 
 That is a rate limit towards whoever answers, as well: a question is put at most once per `good_for`. A failure is
-remembered, too, or a dead cluster would be asked by each of those who wait.
+remembered, too, or a dead cluster would be asked by each of those who wait. An answer that is old is let go at once: it may be
+large, and nobody may ever ask again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ class _Question(Generic[V]):
         self.answer: V | None = None
         self.error: KubeError | None = None
         self.until = float("-inf")
+
+    def let_go(self, answer: V) -> None:
+        """Forget `answer`, if it is still the one."""
+        if self.answer is answer:
+            self.answer, self.until = None, float("-inf")
 
 
 class Memo(Generic[V]):
@@ -57,4 +63,7 @@ class Memo(Generic[V]):
             question.answer, question.error = None, error
             if isinstance(error, Forbidden | NotFound):
                 good_for = REFUSED_FOR
-        question.until = asyncio.get_running_loop().time() + good_for
+        loop = asyncio.get_running_loop()
+        question.until = loop.time() + good_for
+        if question.answer is not None:
+            loop.call_at(question.until, question.let_go, question.answer)

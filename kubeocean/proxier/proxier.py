@@ -1,7 +1,7 @@
 """The proxier: answers the kubelet API for the virtual nodes of one binding, or of all.
 
 Start: which cluster is this -> who may call (the client CA of the virtual cluster) and under which certificate we answer ->
-caches of virtual nodes and Pods -> one listener per virtual node. From then on it follows the bindings and the nodes. Every
+a cache of virtual nodes -> one listener per virtual node. From then on it follows the bindings and the nodes. Every
 replica serves; it holds no lease and writes nothing but its certificate request, so a change of leader among the syncers
 does not touch a stream. On a stop it closes its ports first and lets open streams finish for a while; for a long while when it
 only makes room for another one (`leave`).

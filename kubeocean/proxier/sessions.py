@@ -3,7 +3,8 @@
 Every session leaves one line in the log when it ends: who, which Pod, what (of a command the first word only: the rest may
 hold secrets), how many bytes each way, for how long, and how it ended. One that the far side refused leaves its line, too.
 
-A session is counted before the far end is dialled: else many that are opened at one moment would all find room.
+A session is counted before anything is asked about its Pod or the far end is dialled: else many that are opened at one moment
+would all find room.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import aiohttp
@@ -16,9 +16,9 @@ from kubeocean.domain.ownership import Owner
 from kubeocean.kube.answers import TRANSPORT_FAILURES, build_unreachable
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
-from kubeocean.kube.errors import KubeError
+from kubeocean.kube.errors import KubeError, NotFound
 from kubeocean.kube.meta import annotations_of, name_of
-from kubeocean.kube.resources import NAMESPACES
+from kubeocean.kube.resources import NAMESPACES, PODS
 from kubeocean.kube.sockets import build_socket
 from kubeocean.proxier.twins import Twins
 
@@ -41,6 +41,11 @@ class PhysicalSide:
         if self._known_uid and uid != self._known_uid:
             message = f"the kubeconfig leads to another cluster (kube-system uid {uid}, it was {self._known_uid})"
             raise ClusterIdentityChanged(message, cluster=self.binding)
+
+    async def prove_access(self, mount_namespace: str) -> None:
+        """Return when Pods of the mountNamespace may be read, as each stream begins. Raises Forbidden, or another KubeError."""
+        with suppress(NotFound):  # rights come before absence
+            await self.calls.get(PODS, "any", mount_namespace)
 
     async def learn_namespaces(self, mount_namespace: str) -> None:
         """Learn where twins may be: in the mountNamespace, and in earlier ones that are still claimed for this binding."""

@@ -23,11 +23,8 @@ from kubeocean.kube.client import Client
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PODS
-from kubeocean.proxier.memo import Memo
 
-GOOD_FOR: Final = 1.0  # seconds: one scrape asks for several pages
-_ANSWER_WITHIN: Final = 5.0  # seconds
-_LIST_WITHIN: Final = 4.0  # seconds: who scrapes has a deadline of his own
+_ANSWER_WITHIN: Final = 4.0  # seconds
 _OURS: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY_VALUE},{names.OWNER_LABEL}="
 
 NodeTwins = Mapping[tuple[str, str], Json]  # by name, and uid of the virtual Pod
@@ -57,7 +54,6 @@ class Twins:
 
     def __init__(self, client: Client, owner: Owner) -> None:
         self._client, self._owner = client, owner
-        self._by_node: Memo[NodeTwins] = Memo(GOOD_FOR)
         self.namespaces: tuple[str, ...] = ()
 
     async def of(self, key: ObjectKey, uid: str) -> ObjectKey:
@@ -73,17 +69,17 @@ class Twins:
         raise NoTwin(f"pod {key} does not run in its physical cluster (yet, or any more): kubectl describe tells why")
 
     async def on(self, node: str) -> NodeTwins:
-        """Return the twins on a physical node, whole, as its API server's cache had them a moment ago. Raises a KubeError."""
-        return await self._by_node.get(node, lambda: self._list(node)) if node else {}
+        """Return the twins on a physical node, whole, as its API server's cache has them. Raises a KubeError.
 
-    async def _list(self, node: str) -> NodeTwins:
+        Whoever asks for figures asks often: see `Measures.twins_on`.
+        """
         listing = await self._client.list(
             PODS, label_selector=f"{_OURS}{self._owner.label}", field_selector=f"spec.nodeName={node}", cached=True,
-            deadline=_LIST_WITHIN,
+            deadline=_ANSWER_WITHIN,
         )
         return {
-            (name_of(pod), _original(pod)): pod for pod in listing.items
-            if namespace_of(pod) in self.namespaces and is_ours(pod, self._owner)
+            (name_of(pod), _original(pod)): pod for namespace in reversed(self.namespaces) for pod in listing.items
+            if namespace_of(pod) == namespace and is_ours(pod, self._owner)
         }
 
 

@@ -106,16 +106,17 @@ class Pairing:
         """Return what the cache has under the name of a virtual Pod's twin, ours or not."""
         return self.physical.pods.store.get(self.twin_key(key))
 
-    def listen(self, informer: Informer[S], handler: Handler[S]) -> None:
+    def listen(self, informer: Informer[S], handler: Handler[S], topic: str = "") -> None:
         """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""
-        informer.add_handler(handler)
+        informer.add_handler(handler, topic)
         self._listening.append(lambda: informer.remove_handler(handler))
 
     def listen_to_own_pods(self, handler: Handler[VirtualPod]) -> None:
-        """Call `handler` as `listen` would for virtual Pods, but not for those on another binding's virtual nodes."""
-        pods = self.virtual.pods
-        pods.add_handler(handler, label_value(self.spec.cluster_id))
-        self._listening.append(lambda: pods.remove_handler(handler))
+        """Call `handler` as `listen` would for virtual Pods, but not for those on another binding's virtual nodes.
+
+        What happens to a Pod while somebody has labelled its node as another binding's is seen by the patrol only.
+        """
+        self.listen(self.virtual.pods, handler, label_value(self.spec.cluster_id))
 
     def heed_port_clashes(self, handler: Callable[[str], None]) -> None:
         """Call `handler` with every virtual node that shares its kubelet port with another, until `stop_listening`."""

@@ -102,7 +102,7 @@ class PodController:
         entry = new or old
         if new is None and old:
             self._refusals.forget(old.key)
-        if entry is None or not entry.summary.node:
+        if entry is None:
             return
         # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
         if self.pairing.physical_node_of(entry.summary.node) or (new is None and self._left_something(entry.key)):
@@ -185,7 +185,7 @@ class PodController:
     def _facts(self, key: ObjectKey) -> podpair.PodFacts:
         pairing = self.pairing
         vpod, twin = pairing.virtual.pods.store.get(key), pairing.physical.pods.store.get(self.pairing.twin_key(key))
-        bound = vpod is not None and bool(vpod.summary.node and pairing.physical_node_of(vpod.summary.node))
+        bound = vpod is not None and bool(pairing.physical_node_of(vpod.summary.node))
         return podpair.PodFacts(
             vpod=vpod.object() if vpod else None, ppod=twin.object() if twin else None, owner=pairing.owner,
             now=pairing.real_time(), bound=bound, running_daemonsets=pairing.spec.running_daemonset_by_default,

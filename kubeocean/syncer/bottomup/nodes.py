@@ -108,7 +108,7 @@ class NodeController:
 
     def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         entry = new or old
-        node = self.pairing.physical_node_of(entry.summary.node) if entry and entry.summary.node else None
+        node = self.pairing.physical_node_of(entry.summary.node) if entry else None
         if entry is None or node is None or is_placeholder(entry.key):
             return
         if self.reclaim.waits_for_pods(node):
@@ -116,7 +116,8 @@ class NodeController:
         else:
             # The scheduler never overbooks a node; but it may have looked at one whose lease shrank at that moment.
             self.controller.queue.add_after(node, OVERHANG_POLL)
-        if new and old is None:  # it has just got its node: before that we are told nothing of it
+        # It has just got its node: before that we are told nothing of it. (At a start no situation is known yet.)
+        if new and old is None:
             self.reclaim.welcome(node, new.summary.node, new.key)
 
     # --- one pass --------------------------------------------------------------------------------------------------

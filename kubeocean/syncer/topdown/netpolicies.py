@@ -114,7 +114,7 @@ class NetworkPolicyMirror:
     def _pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         if old and new and (old.summary.node, old.summary.finished) == (new.summary.node, new.summary.finished):
             return
-        if new and new.summary.node and may_run(self.pairing, new):
+        if new and may_run(self.pairing, new):
             self._add_pod(new.key)
         elif entry := new or old:
             self._drop_pod(entry.key)

@@ -148,8 +148,8 @@ class ObjectSource:
                 self._enqueue(key)
 
     def _named_by(self, entry: Entry[VirtualPod] | None) -> frozenset[ObjectKey]:
-        """Return what a Pod names and still needs: none of a Pod without a node, or of one that is finished."""
-        if entry is None or not entry.summary.references or entry.summary.finished or not entry.summary.node:
+        """Return what a Pod names and still needs: none of one that is finished."""
+        if entry is None or not entry.summary.references or entry.summary.finished:
             return frozenset()
         references = map(read_reference, entry.summary.references)
         return frozenset(key for kind, key in references if kind == self._resource.kind)

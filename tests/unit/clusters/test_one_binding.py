@@ -6,11 +6,12 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeocean.api import names
 from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import VirtualCluster
 from kubeocean.domain.naming import vnode_name, vnode_prefix
 from kubeocean.kube.config import ServerConfig
-from kubeocean.kube.informer import Informer
+from kubeocean.kube.informer import Handler, Informer
 from kubeocean.kube.meta import Json
 
 OURS, THEIRS = "vnode-edge-node-1", "vnode-edge2-node-1"
@@ -68,7 +69,7 @@ def test_the_pods_of_one_binding_are_those_that_decoding_all_would_find(history:
         before = there.get(step.name)
         uid = before["metadata"]["uid"] if before else f"{step.name}-{rv}"
         node = before["spec"].get("nodeName", "") if before else ""  # a Pod that is bound stays where it is
-        kind, now = "MODIFIED" if before else "ADDED", pod(step._replace(node=node), uid, rv)
+        kind, now = "MODIFIED" if node else "ADDED", pod(step._replace(node=node), uid, rv)
         if step.action == "bind" and not node:
             now["spec"]["nodeName"] = step.node
         if step.action == "delete":
@@ -79,6 +80,8 @@ def test_the_pods_of_one_binding_are_those_that_decoding_all_would_find(history:
             gone += [uid] if node == OURS else []
         else:
             there[step.name] = now
+        if not now["spec"].get("nodeName"):
+            continue  # the watch selects those that have one
         for informer in (narrow, broad):
             tell(informer, kind, now)
         assert kept(narrow) == kept(broad)
@@ -86,6 +89,29 @@ def test_the_pods_of_one_binding_are_those_that_decoding_all_would_find(history:
         assert narrow.latest_revision == broad.latest_revision == rv
         assert narrow._reflector.machine.position == str(rv)
     assert all(narrow.was_deleted(uid) for uid in gone)
+
+
+def test_the_watch_of_pods_selects_those_that_have_a_node() -> None:
+    for informer in (build("edge"), build()):
+        assert informer._reflector._field_selector == "spec.nodeName!="
+
+
+def test_an_event_is_told_to_the_binding_whose_node_a_pod_is_on_and_to_all_if_that_is_nobodys() -> None:
+    cluster = VirtualCluster(ServerConfig("https://virtual.invalid"), user_agent="test")
+    for node, of in (("vnode-edge-1", "edge"), ("vnode-core-1", "core"), ("control-plane", "")):
+        labels = {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE, names.PHYSICAL_CLUSTER_ID_LABEL: of} if of else {}
+        cluster.nodes.store.put({"metadata": {"name": node, "uid": node, "resourceVersion": "1", "labels": labels}})
+    heard: dict[str, list[str]] = {"edge": [], "core": []}
+
+    def listener(binding: str) -> Handler[VirtualPod]:
+        return lambda old, new: heard[binding].append(entry.key.name if (entry := new or old) else "")
+
+    for binding in heard:
+        cluster.pods.add_handler(listener(binding), binding)
+    for rv, node in enumerate(("vnode-edge-1", "vnode-core-1", "control-plane", "not-seen-yet"), start=5):
+        cluster.pods.put(pod(Step("", f"on-{node}", node, ""), f"uid-{rv}", rv))
+    to_all = ["on-control-plane", "on-not-seen-yet"]
+    assert heard == {"edge": ["on-vnode-edge-1", *to_all], "core": ["on-vnode-core-1", *to_all]}
 
 
 def test_a_list_after_a_gap_ends_what_is_ours_no_more() -> None:

@@ -145,6 +145,10 @@ VERBS: dict[str, tuple[Callable[[Client], Awaitable[object]], str]] = {
         lambda c: c.list(PODS, "x", label_selector="a=b,c", field_selector="spec.nodeName=n", limit=7),
         "GET /api/v1/namespaces/x/pods?limit=7&labelSelector=a%3Db%2Cc&fieldSelector=spec.nodeName%3Dn",
     ),
+    "a list from the server's own cache": (
+        lambda c: c.list(PODS, field_selector="spec.nodeName=n", cached=True),
+        "GET /api/v1/pods?limit=500&fieldSelector=spec.nodeName%3Dn&resourceVersion=0",
+    ),
     "a creation": (
         lambda c: c.create(PODS, {"metadata": {"name": "a", "namespace": "b"}}), "POST /api/v1/namespaces/b/pods",
     ),

@@ -1,6 +1,7 @@
 """Answers that are good for a while. Time is virtual."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -75,3 +76,19 @@ async def test_who_gives_up_while_asking_leaves_it_to_the_next() -> None:
     first.cancel()
     assert await second == 2
     assert server.most_at_once == 1
+
+
+async def test_an_old_answer_is_let_go_although_nobody_asks_again() -> None:
+    class Large:
+        """Something that can be watched going."""
+
+    async def ask() -> Large:
+        return Large()
+
+    memo = Memo[Large](10)
+    going = weakref.ref(await memo.get("node", ask))
+    await asyncio.sleep(9)
+    assert going() is not None
+    await asyncio.sleep(2)
+    assert going() is None
+    assert await memo.get("node", ask) is await memo.get("node", ask)

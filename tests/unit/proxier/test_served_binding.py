@@ -40,7 +40,7 @@ class FakeSide:
     async def nothing(self, *_: object) -> None:
         return None
 
-    prove_identity = learn_namespaces = close = nothing
+    prove_identity = prove_access = learn_namespaces = close = nothing
 
     async def until_dead(self, *_: object) -> None:
         try:

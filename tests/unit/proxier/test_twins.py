@@ -1,5 +1,6 @@
 """Which physical Pod answers: ours, for that very uid, of the right name, in one of the binding's own namespaces."""
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -10,9 +11,10 @@ from kubeocean.domain.kubeletapi import PodRequest, parse_pod_request
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client, Listing
-from kubeocean.kube.errors import Forbidden, KubeError, NotFound
+from kubeocean.kube.errors import Forbidden, KubeError, NotFound, Unreachable
 from kubeocean.kube.meta import Json, ObjectKey, name_of, namespace_of
 from kubeocean.kube.resources import Resource
+from kubeocean.proxier.measures import GOOD_FOR, Measures
 from kubeocean.proxier.twins import NoTwin, Twins, find_uid, twin_on
 
 pytestmark = pytest.mark.looptime
@@ -36,7 +38,11 @@ class Server:
 
     pods: tuple[Json, ...] = ()
     refuses: KubeError | None = None
+    takes: float = 0.0  # seconds, for a list
     asked: list[str] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+    cluster: str = "lender"
 
     async def get(self, resource: Resource, name: str, namespace: str, *, deadline: float) -> Json:
         if self.refuses:
@@ -50,6 +56,10 @@ class Server:
         self, resource: Resource, *, label_selector: str, field_selector: str, cached: bool, deadline: float
     ) -> Listing:
         self.asked.append(f"{label_selector} {field_selector}")
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(self.takes)
+        self.at_once -= 1
         return Listing([pod for pod in self.pods if field_selector == f"spec.nodeName={pod['spec']['nodeName']}"], "")
 
 
@@ -93,13 +103,30 @@ async def test_figures_are_of_the_same_ones_and_of_no_others(pods: tuple[Json, .
     assert twin_on(await _twins(*pods).on("node-1"), WEB, "uid-1") is None
 
 
-async def test_a_node_is_asked_about_once_a_second_and_one_without_a_name_never() -> None:
+async def test_of_two_twins_of_one_pod_figures_and_streams_mean_the_same() -> None:
+    new, old = _pod("leased"), _pod("leased-before")
+    for pods in ((new, old), (old, new)):
+        assert await _twins(*pods).of(WEB, "uid-1") == ("leased", NAME)
+        assert twin_on(await _twins(*pods).on("node-1"), WEB, "uid-1") == new
+
+
+async def test_a_node_is_asked_about_once_in_ten_seconds_and_one_without_a_name_never() -> None:
     server = Server((_pod("leased"), _pod("leased", node="")))
-    twins = _twins(server=server)
-    assert len(await twins.on("node-1")) == len(await twins.on("node-1")) == 1
-    assert server.asked == [f"{names.MANAGED_BY_LABEL}=kubeocean,{names.OWNER_LABEL}={OWNER.label} spec.nodeName=node-1"]
-    assert not await twins.on("")
-    assert len(server.asked) == 1
+    twins, measures = _twins(server=server), Measures(cast(Client, server))
+    for _ in range(2):
+        assert len(await measures.twins_on(twins, "node-1")) == len(await measures.twins_on(twins, "node-1")) == 1
+        await asyncio.sleep(GOOD_FOR + 0.1)
+    assert server.asked == 2 * [f"{names.MANAGED_BY_LABEL}=kubeocean,{names.OWNER_LABEL}={OWNER.label} spec.nodeName=node-1"]
+    with pytest.raises(Unreachable, match="does not say"):
+        await measures.twins_on(twins, "")
+    assert len(server.asked) == 2
+
+
+async def test_a_crowd_of_nodes_takes_turns() -> None:
+    server = Server(takes=1.0)
+    twins, measures = _twins(server=server), Measures(cast(Client, server))
+    await asyncio.gather(*(measures.twins_on(twins, f"node-{number}") for number in range(12)))
+    assert server.most_at_once == 4
 
 
 def _asked(path: str) -> PodRequest:
