@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from kubeocean.api import names
 from kubeocean.kube.clock import read_shift
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 
 _NO_HOST = re.compile(r"[^A-Za-z0-9.\-]")  # what neither a DNS name nor an IPv4 address contains
 
@@ -41,7 +41,7 @@ class ProcessSettings(BaseModel):
     virtual_client_burst: int = Field(default=0, ge=0)
     physical_client_qps: float = Field(default=0, ge=0)
     physical_client_burst: int = Field(default=0, ge=0)
-    vnode_address: str = LOOPBACK
+    vnode_address: str = VNODE_LOOPBACK
     virtual_api_server: str = ""  # HOST[:PORT] as physical Pods reach it
     virtual_dns: str = ""
     time_zone: str = "UTC"

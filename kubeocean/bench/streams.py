@@ -35,6 +35,7 @@ from kubeocean.bench.ways import Way, open_way
 from kubeocean.bench.workload import build_pod
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.vnode import port_of
+from kubeocean.domain.vnode_status import internal_ip
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import NODES, PODS
@@ -109,7 +110,7 @@ async def _open_ways(rig: Rig) -> AsyncIterator[list[Way]]:
         ]
         twin = partial(build_api_target, MOUNT_NAMESPACE, physical_name(_POD, namespace), _CONTAINER)
         asked = (namespace, _POD, _CONTAINER)
-        kubelet = f"https://{LOOPBACK}:{port_of(vnode)}"
+        kubelet = f"https://{internal_ip(vnode)}:{port_of(vnode)}"
         yield [
             await stack.enter_async_context(way) for way in (
                 open_way(STRAIGHT, physical.server, physical.ssl, twin),

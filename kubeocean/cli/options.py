@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from kubeocean.api.names import KUBEOCEAN_NAMESPACE
 from kubeocean.kube.errors import KubeError
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.obs.health import InvalidAddress
 from kubeocean.obs.log import configure_logging
 from kubeocean.settings import ProcessSettings
@@ -117,7 +117,7 @@ def process_flags(
     kube_client_qps: KubeQps = 0, kube_client_burst: KubeBurst = 0,
     virtual_client_qps: VirtualQps = None, virtual_client_burst: VirtualBurst = None,
     physical_client_qps: PhysicalQps = None, physical_client_burst: PhysicalBurst = None,
-    vnode_address: VnodeAddress = LOOPBACK, virtual_api_server: VirtualApiServer = "", virtual_dns: VirtualDns = "",
+    vnode_address: VnodeAddress = VNODE_LOOPBACK, virtual_api_server: VirtualApiServer = "", virtual_dns: VirtualDns = "",
     time_zone: TimeZone = "UTC", clock_file: ClockFile = None, log_level: Level = LogLevel.INFO, log_format: Format = None,
 ) -> dict[str, Any]:
     """Return the fields of ProcessSettings that these flags mean; what was left out is left to the model."""

@@ -10,4 +10,4 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-LOOPBACK: Final = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+VNODE_LOOPBACK: Final = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"

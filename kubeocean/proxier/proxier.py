@@ -30,7 +30,7 @@ from kubeocean.domain.vnode import cluster_of, is_vnode_of, port_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.resources import CONFIGMAPS, NODES
 from kubeocean.kube.store import Entry
@@ -64,8 +64,8 @@ class ProxierOptions:
     """
 
     binding: str = ""
-    address: str = LOOPBACK
-    bind_address: str = LOOPBACK
+    address: str = VNODE_LOOPBACK
+    bind_address: str = VNODE_LOOPBACK
     tls_secret: tuple[str, str] | None = None
     limits: Limits = field(default_factory=Limits)
     linger: float = LINGER

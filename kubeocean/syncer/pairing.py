@@ -28,7 +28,7 @@ from kubeocean.domain.vnode import is_vnode_of, physical_name_of
 from kubeocean.kube.clock import Clock, real_time
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Handler, Informer
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of
 from kubeocean.kube.store import Entry
 
@@ -43,7 +43,7 @@ S = TypeVar("S")
 class SyncerOptions:
     """What an operator may set for a syncer; addresses unknown to us are "" and leave the Pod's own ways alone."""
 
-    vnode_address: str = LOOPBACK  # InternalIP of virtual nodes: where their kubelet API is (to be) served
+    vnode_address: str = VNODE_LOOPBACK  # InternalIP of virtual nodes: where their kubelet API is (to be) served
     api_server_host: str = ""  # of the virtual cluster, as reachable from physical Pods
     api_server_port: str = ""
     dns_server: str = ""

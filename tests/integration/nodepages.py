@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from kubeocean.kube.client import Client
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import NODES
 from kubeocean.sandbox.pki import KeyPair
@@ -43,7 +43,7 @@ async def read_page(virtual: ClusterHandle, client: Client, vnode: str, path: st
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=api_server(virtual))) as session:
         began = time.monotonic()
         try:
-            async with session.request(method, f"https://{LOOPBACK}:{port}{path}") as answer:
+            async with session.request(method, f"https://{VNODE_LOOPBACK}:{port}{path}") as answer:
                 text = await answer.text()
                 return Page(answer.status, text, answer.headers.get("Warning", ""), time.monotonic() - began)
         except aiohttp.ClientConnectorError as error:
@@ -55,7 +55,7 @@ async def kubelet_port(client: Client, vnode: str) -> int:
     return int((await client.get(NODES, vnode))["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"])
 
 
-async def ask(port: int, context: ssl.SSLContext, path: str, *headers: str, host: str = LOOPBACK) -> bytes:
+async def ask(port: int, context: ssl.SSLContext, path: str, *headers: str, host: str = VNODE_LOOPBACK) -> bytes:
     """Return the first line of the answer to a GET."""
     reader, writer = await asyncio.open_connection(host, port, ssl=context)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 
 QUOTED_LINES = 60
 
@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
         self.log = log
-        self.health, self.metrics = (f"{LOOPBACK}:{free_port(LOOPBACK)}" for _ in range(2))
+        self.health, self.metrics = (f"{VNODE_LOOPBACK}:{free_port(VNODE_LOOPBACK)}" for _ in range(2))
         self._argv = [
             str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
             f"--metrics-bind-address={self.metrics}", f"--health-probe-bind-address={self.health}",

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from subprocess import PIPE, STDOUT
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from tests.integration.federation import eventually
 from tests.integration.kubectl import Kubectl
 from tests.integration.programs import free_port
@@ -80,15 +80,15 @@ async def typing(kubectl: Kubectl, namespace: str, pod: str) -> AsyncIterator[Ty
 @asynccontextmanager
 async def forwarding(kubectl: Kubectl, namespace: str, pod: str, *, spdy: bool = False) -> AsyncIterator[Forwarding]:
     """With `spdy` kubectl learns at once that the far end is gone; over WebSocket some seconds later, whoever carries it."""
-    port = free_port(LOOPBACK)
+    port = free_port(VNODE_LOOPBACK)
     process = await asyncio.create_subprocess_exec(
-        *kubectl.argv, "port-forward", pod, "-n", namespace, f"--address={LOOPBACK}", f"{port}:80", stdout=PIPE, stderr=STDOUT,
-        env={**os.environ, "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false" if spdy else "true"},
+        *kubectl.argv, "port-forward", pod, "-n", namespace, f"--address={VNODE_LOOPBACK}", f"{port}:80",
+        stdout=PIPE, stderr=STDOUT, env={**os.environ, "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false" if spdy else "true"},
     )
 
     async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            return await asyncio.open_connection(LOOPBACK, port)
+            return await asyncio.open_connection(VNODE_LOOPBACK, port)
         except ConnectionRefusedError as error:
             raise AssertionError("kubectl does not listen yet") from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kubeocean.api.names import VIRTUAL_POD_UID_ANNOTATION
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, uid_of
 from kubeocean.kube.resources import CLUSTERROLEBINDINGS, CLUSTERROLES, PODS, SERVICEACCOUNTS
 from kubeocean.sandbox.assets import Assets
@@ -57,7 +57,7 @@ def _pod(name: str, namespace: str, lender: Lender) -> Json:
 async def _port_is_open(federation: Federation, lender: Lender) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, await kubelet_port(federation.virtual, lender.vnode()))) == 0
+        return probe.connect_ex((VNODE_LOOPBACK, await kubelet_port(federation.virtual, lender.vnode()))) == 0
 
 
 async def test_kubectl_reads_logs_runs_commands_and_forwards_ports(
@@ -156,7 +156,7 @@ async def test_who_says_nothing_is_hung_up_on_and_a_head_without_end_too(
     port = await kubelet_port(federation.virtual, (await federation.virtual.get(PODS, pod, namespace))["spec"]["nodeName"])
 
     async def until_hung_up(words: bytes, context: ssl.SSLContext | None) -> None:
-        reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context)
+        reader, writer = await asyncio.open_connection(VNODE_LOOPBACK, port, ssl=context)
         writer.write(words)
         async with asyncio.timeout(30):
             with suppress(ConnectionError):
@@ -193,7 +193,7 @@ async def test_streams_that_are_dropped_leave_nothing_behind(
     before = len(os.listdir(f"/proc/{proxier}/fd"))
 
     async def open_and_drop() -> None:
-        reader, writer = await asyncio.open_connection(LOOPBACK, port, ssl=context)
+        reader, writer = await asyncio.open_connection(VNODE_LOOPBACK, port, ssl=context)
         writer.write(
             f"POST /exec/{namespace}/{pod}/app?command=sleep&command=30&output=1 HTTP/1.1\r\nHost: x\r\n"
             "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.resources import LEASES, PODS
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.sandbox import Sandbox
@@ -51,7 +51,7 @@ class Stage:
         async with await connect(self.sandbox.virtual) as client:
             port = await kubelet_port(client, self.lenders[number].vnode())
         with suppress(ConnectionError):
-            _, writer = await asyncio.open_connection(LOOPBACK, port)
+            _, writer = await asyncio.open_connection(VNODE_LOOPBACK, port)
             writer.close()
             return True
         return False

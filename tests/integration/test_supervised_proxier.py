@@ -11,7 +11,7 @@ import pytest
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.domain.naming import proxier_port
 from kubeocean.domain.vnode import port_of
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import NODES, PODS
 from kubeocean.sandbox.assets import Assets
@@ -46,7 +46,7 @@ async def test_a_binding_is_served_with_no_further_setup_and_says_where(federati
     await eventually(lambda: is_served(federation, lender), within=20, what="the binding is served")
     served = await proxier_ready(federation, lender)
     assert served["reason"] == "Serving"
-    assert LOOPBACK in served["message"]
+    assert VNODE_LOOPBACK in served["message"]
 
 
 async def test_the_managers_metrics_tell_what_its_proxier_counts_and_each_family_once(
@@ -124,7 +124,7 @@ async def test_a_virtual_node_whose_port_somebody_else_has_gets_the_next_one(
 ) -> None:
     lender = await federation.bind(await federation.pool(nodes=1))
     port = proxier_port(lender.vnode(), set())
-    with socket.create_server((LOOPBACK, port)):
+    with socket.create_server((VNODE_LOOPBACK, port)):
         await federation.policy(lender)
         await federation.vnodes(lender)
         await federation.virtual.create(PODS, build_pod("web", namespace, lender))
@@ -132,7 +132,7 @@ async def test_a_virtual_node_whose_port_somebody_else_has_gets_the_next_one(
 
         async def says_why() -> bool:
             served = await proxier_ready(federation, lender)
-            return served["reason"] == "ProxierFailed" and f"{LOOPBACK}:{port}" in served["message"]
+            return served["reason"] == "ProxierFailed" and f"{VNODE_LOOPBACK}:{port}" in served["message"]
 
         async def has_moved() -> bool:
             node = await federation.virtual.get(NODES, lender.vnode())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, labels_of, uid_of
 from kubeocean.kube.resources import LEASES, NODES, PODS
 from kubeocean.sandbox.sandbox import Sandbox
@@ -130,7 +130,7 @@ async def test_status_shows_the_lease_and_how_the_machine_fares(federation: Fede
     ]
     assert status["nodeInfo"] == physical["status"]["nodeInfo"]
     assert status["addresses"] == [
-        {"type": "InternalIP", "address": LOOPBACK}, {"type": "Hostname", "address": lender.vnode()},
+        {"type": "InternalIP", "address": VNODE_LOOPBACK}, {"type": "Hostname", "address": lender.vnode()},
     ]
 
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from kubeocean.cli import app
 from kubeocean.cli.options import process_flags, seconds
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.settings import ManagerSettings, ProxierSettings, SyncerSettings
 
 DURATIONS = {"15s": 15.0, "500ms": 0.5, "2m": 120.0, "1h": 3600.0, "1.5s": 1.5, "10": 10.0}
@@ -54,7 +54,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 VNODE_ADDRESSES: dict[str, tuple[dict[str, str], list[str], str]] = {
-    "on a laptop it is a loopback address from which nothing connects": ({}, [], LOOPBACK),
+    "on a laptop it is a loopback address from which nothing connects": ({}, [], VNODE_LOOPBACK),
     "in a Pod that knows its IP it is that": ({"POD_IP": "10.1.2.3"}, [], "10.1.2.3"),
     "unless it is said otherwise, of a Service perhaps": (
         {"POD_IP": "10.1.2.3", "KUBEOCEAN_VNODE_ADDRESS": "10.96.0.7"}, [], "10.96.0.7"),

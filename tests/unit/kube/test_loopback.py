@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
@@ -15,12 +15,12 @@ async def test_a_connection_of_another_program_keeps_no_port_from_a_virtual_node
         caller.connect(server.getsockname())
         connection, (_, port) = server.accept()
         with connection:
-            listener = await asyncio.get_running_loop().create_server(asyncio.Protocol, LOOPBACK, port)
+            listener = await asyncio.get_running_loop().create_server(asyncio.Protocol, VNODE_LOOPBACK, port)
             listener.close()
             await listener.wait_closed()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
 def test_who_calls_a_virtual_node_takes_no_port_there() -> None:
-    with socket.create_server((LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as caller:
+    with socket.create_server((VNODE_LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as caller:
         assert caller.getsockname()[0] == "127.0.0.1"

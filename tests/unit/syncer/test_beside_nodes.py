@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kubeocean.kube.loopback import LOOPBACK
+from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, name_of
 from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS
 from kubeocean.syncer.bottomup.csinodes import CsiNodeController, remove_csinodes
@@ -231,7 +231,7 @@ async def test_two_processes_that_chose_one_port_do_not_keep_it_both() -> None:
                 "name": "vnode-core-x", "labels": {"kubeocean.io/proxier_port": str(port)},
                 "creationTimestamp": "2025-12-31T00:00:00Z",
             },
-            "status": {"addresses": [{"type": "InternalIP", "address": LOOPBACK}]},
+            "status": {"addresses": [{"type": "InternalIP", "address": VNODE_LOOPBACK}]},
         })
         await asyncio.sleep(1)
         assert world.vnode()["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] == port + 1
