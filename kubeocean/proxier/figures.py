@@ -167,7 +167,7 @@ class NodeFigures:
         if side is None:
             raise Unreachable("the physical cluster does not answer")
         measures = self._measures_of(side)
-        twins = await measures.twins_on(side.twins, physical_name_of(behind.vnode))
+        twins = await measures.twins_on(physical_name_of(behind.vnode))
         pods = [describe_pod(pod, twin_on(twins, key_of(pod), uid_of(pod))) for pod in vpods]
         told = await measures.tell(_nodes(pods), behind.mount_namespace, node_proxy=behind.node_proxy)
         return pods, told
@@ -179,12 +179,12 @@ class NodeFigures:
 
     def _measures_of(self, side: PhysicalSide) -> Measures:
         if side not in self._measures:
-            self._measures[side] = Measures(side.calls)
+            self._measures[side] = Measures(side.calls, side.twins)
         return self._measures[side]
 
 
 def _nodes(pods: list[NodePod]) -> list[str]:
-    """Return the physical nodes of twins: what the virtual node says, others may have written, and it need have none there."""
+    """Return the physical nodes on which twins of these Pods are: nobody else's need be asked."""
     return sorted({pod.twin_node for pod in pods if pod.twin_node})
 
 

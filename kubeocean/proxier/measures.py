@@ -42,21 +42,21 @@ class Told:
 
 
 class Measures:
-    """Asks one physical cluster; `calls` is its client."""
+    """Asks one physical cluster; `calls` is its client, `twins` are those in it."""
 
-    def __init__(self, calls: Client) -> None:
-        self._calls = calls
+    def __init__(self, calls: Client, twins: Twins) -> None:
+        self._calls, self._twins = calls, twins
         self._summaries: Memo[Json] = Memo(GOOD_FOR)
         self._cadvisor: Memo[str] = Memo(GOOD_FOR)
         self._metrics: Memo[dict[tuple[str, str], Json]] = Memo(GOOD_FOR)
-        self._twins: Memo[NodeTwins] = Memo(GOOD_FOR)
+        self._node_twins: Memo[NodeTwins] = Memo(GOOD_FOR)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def twins_on(self, twins: Twins, node: str) -> NodeTwins:
+    async def twins_on(self, node: str) -> NodeTwins:
         """Return the twins on a physical node. Raises KubeError."""
         if not node:  # would select those that are on none
             raise Unreachable("the virtual node does not say which physical one it stands for", cluster=self._calls.cluster)
-        return await self._twins.get(node, partial(self._ask_twins, twins, node))
+        return await self._node_twins.get(node, partial(self._ask_twins, node))
 
     async def tell(self, nodes: Iterable[str], namespace: str, *, node_proxy: bool) -> Told:
         """Return what was measured of the Pods of `namespace` on `nodes`."""
@@ -99,9 +99,9 @@ class Measures:
         async with self._turn(f"{path} of node {node}"):
             return await self._calls.raw("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/{path}", deadline=ANSWER_WITHIN)
 
-    async def _ask_twins(self, twins: Twins, node: str) -> NodeTwins:
+    async def _ask_twins(self, node: str) -> NodeTwins:
         async with self._turn(f"Pods on node {node}"):
-            return await twins.on(node)
+            return await self._twins.on(node)
 
     async def _ask_metrics(self, namespace: str) -> dict[tuple[str, str], Json]:
         async with self._turn("metrics.k8s.io"):

@@ -77,7 +77,7 @@ class Twins:
             PODS, label_selector=f"{_OURS}{self._owner.label}", field_selector=f"spec.nodeName={node}", cached=True,
             deadline=_ANSWER_WITHIN,
         )
-        return {
+        return {  # of two for one Pod the later here wins: it is the one that `of` finds first
             (name_of(pod), _original(pod)): pod for namespace in reversed(self.namespaces) for pod in listing.items
             if namespace_of(pod) == namespace and is_ours(pod, self._owner)
         }

@@ -8,8 +8,9 @@ import pytest
 
 from kubeocean.kube.loopback import VNODE_LOOPBACK
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
 
-@pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
+
 async def test_a_connection_of_another_program_keeps_no_port_from_a_virtual_node() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as caller:  # which shares its port with nobody
         caller.connect(server.getsockname())
@@ -20,7 +21,6 @@ async def test_a_connection_of_another_program_keeps_no_port_from_a_virtual_node
             await listener.wait_closed()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="loopback is one address there")
 def test_who_calls_a_virtual_node_takes_no_port_there() -> None:
     with socket.create_server((VNODE_LOOPBACK, 0)) as server, socket.create_connection(server.getsockname()) as caller:
         assert caller.getsockname()[0] == "127.0.0.1"

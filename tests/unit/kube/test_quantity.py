@@ -137,6 +137,9 @@ def test_the_text_of_a_quantity_is_read_back_to_the_same_value(original: Quantit
         # A binary amount that no suffix divides is written without one, and who reads it back takes it for a decimal.
         if original.form is not Form.BINARY_SI or again.form is Form.BINARY_SI:
             assert str(again) == str(original)
+        else:
+            assert again.form is Form.DECIMAL_SI
+            assert str(parse(str(again))) == str(again), "from then on its text stays the same"
 
 
 SUFFIXES = {

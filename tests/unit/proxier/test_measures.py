@@ -6,13 +6,16 @@ from typing import cast
 
 import pytest
 
+from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client, Listing
 from kubeocean.kube.errors import Forbidden, KubeError, NotFound
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import Resource
 from kubeocean.proxier.measures import ANSWER_WITHIN, GOOD_FOR, Measures, Told
+from kubeocean.proxier.twins import Twins
 
 pytestmark = pytest.mark.looptime
+NO_TWINS = Twins(cast(Client, None), Owner("virtual", "lender"))
 SUMMARY: Json = {"pods": [{"podRef": {"uid": "u1"}}, {"podRef": {}}]}
 METRICS: Json = {"metadata": {"namespace": "mount", "name": "web"}}
 
@@ -44,7 +47,7 @@ class Physical:
 
 
 async def tell(physical: Physical, *, node_proxy: bool) -> Told:
-    return await Measures(cast(Client, physical)).tell(["node-1"], "mount", node_proxy=node_proxy)
+    return await Measures(cast(Client, physical), NO_TWINS).tell(["node-1"], "mount", node_proxy=node_proxy)
 
 
 async def test_by_default_metrics_of_the_mount_namespace_are_asked_for_and_no_node() -> None:
@@ -89,7 +92,7 @@ async def test_without_any_source_both_reasons_are_said() -> None:
 
 async def test_all_who_ask_cost_the_lender_one_question_each_ten_seconds() -> None:
     physical = Physical()
-    measures = Measures(cast(Client, physical))
+    measures = Measures(cast(Client, physical), NO_TWINS)
     for _ in range(3):
         await asyncio.gather(*(measures.tell(["node-1"], "mount", node_proxy=True) for _ in range(50)))
         await asyncio.sleep(GOOD_FOR + 0.1)
@@ -99,7 +102,7 @@ async def test_all_who_ask_cost_the_lender_one_question_each_ten_seconds() -> No
 async def test_a_cluster_that_hangs_delays_many_nodes_no_longer_than_one() -> None:
     physical = Physical()
     physical.takes = 3600
-    measures = Measures(cast(Client, physical))
+    measures = Measures(cast(Client, physical), NO_TWINS)
     answers = await asyncio.gather(*(measures.tell([f"node-{n}"], "mount", node_proxy=True) for n in range(100)))
     assert not any(told.source.known for told in answers)
     assert asyncio.get_running_loop().time() <= 2 * ANSWER_WITHIN + 0.1

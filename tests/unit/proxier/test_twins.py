@@ -112,20 +112,20 @@ async def test_of_two_twins_of_one_pod_figures_and_streams_mean_the_same() -> No
 
 async def test_a_node_is_asked_about_once_in_ten_seconds_and_one_without_a_name_never() -> None:
     server = Server((_pod("leased"), _pod("leased", node="")))
-    twins, measures = _twins(server=server), Measures(cast(Client, server))
+    measures = Measures(cast(Client, server), _twins(server=server))
     for _ in range(2):
-        assert len(await measures.twins_on(twins, "node-1")) == len(await measures.twins_on(twins, "node-1")) == 1
+        assert len(await measures.twins_on("node-1")) == len(await measures.twins_on("node-1")) == 1
         await asyncio.sleep(GOOD_FOR + 0.1)
     assert server.asked == 2 * [f"{names.MANAGED_BY_LABEL}=kubeocean,{names.OWNER_LABEL}={OWNER.label} spec.nodeName=node-1"]
     with pytest.raises(Unreachable, match="does not say"):
-        await measures.twins_on(twins, "")
+        await measures.twins_on("")
     assert len(server.asked) == 2
 
 
 async def test_a_crowd_of_nodes_takes_turns() -> None:
     server = Server(takes=1.0)
-    twins, measures = _twins(server=server), Measures(cast(Client, server))
-    await asyncio.gather(*(measures.twins_on(twins, f"node-{number}") for number in range(12)))
+    measures = Measures(cast(Client, server), _twins(server=server))
+    await asyncio.gather(*(measures.twins_on(f"node-{number}") for number in range(12)))
     assert server.most_at_once == 4
 
 
