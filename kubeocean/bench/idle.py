@@ -1,4 +1,8 @@
-"""Streams on which nothing happens: what each costs the proxier, and whether it is all given back."""
+"""Streams on which nothing happens: what each costs the proxier, and whether it is all given back.
+
+A stream begins with two reads. The connections of these are kept for whoever reads next, as many as there were streams that
+began at once (`AT_ONCE`) to each of two API servers: they are open "after", too, however many streams there have been.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from kubeocean.bench.proxierwatch import ProxierWatch
 from kubeocean.bench.streamresults import Footprint, Idle
 from kubeocean.bench.ways import Running, Way
 
-_AT_ONCE = 16
+AT_ONCE = 16
 _ENDS_WITHIN = 30.0  # seconds for one
 # Of one stream, in the process that has most of them open (KWOK: a connection and a command's three pipes).
 _FILES_EACH, _FILES_BESIDE = 6, 500
@@ -51,7 +55,7 @@ async def _fill(way: Way, count: int, watch: ProxierWatch) -> Footprint:
                 await press(running)
                 await expect_end(way.name, running)
 
-        streams = await in_flight(range(count), begin, limit=_AT_ONCE)
+        streams = await in_flight(range(count), begin, limit=AT_ONCE)
         full = await watch.look(sessions=count)
-        await in_flight(streams, end, limit=_AT_ONCE)
+        await in_flight(streams, end, limit=AT_ONCE)
     return full

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kubeocean.bench.idle import AT_ONCE
 from kubeocean.bench.rig import RigSpec
 from kubeocean.bench.streamresults import PROXIER, THROUGH, WAYS
 from kubeocean.bench.streams import StreamsSpec, measure_streams
@@ -13,7 +14,9 @@ from kubeocean.bench.streamverdict import added, crowd_ratio, rate_ratio
 from kubeocean.sandbox.assets import Assets
 from kubeocean.sandbox.progress import LineProgress
 
-SESSIONS, KEYS = 5, 20
+KEYS = 20
+# More than there can be connections kept for the next reads, so that a file which each stream left behind is seen.
+SESSIONS = 2 * AT_ONCE + 8
 
 
 @pytest.mark.timeout(400)
