@@ -34,6 +34,7 @@ from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.leader import LeaderConfig, LeaderElector, Leadership, always_leading
 from kubeocean.kube.meta import ObjectKey, finalizers_of
 from kubeocean.kube.resources import NAMESPACES
+from kubeocean.kube.tlsbuffers import shrink_tls_buffers
 from kubeocean.manager.bindings import BindingController
 from kubeocean.manager.launcher import Launcher, NoLauncher
 from kubeocean.manager.policies import OrphanPolicyController
@@ -111,6 +112,7 @@ class _Process:
 
     async def __aenter__(self) -> _Process:
         settings = self.settings
+        shrink_tls_buffers()
         self._config = await config_from_file(str(settings.kubeconfig) if settings.kubeconfig else None)
         self.virtual = VirtualCluster(
             self._config, user_agent=self.user_agent, guard=self.leadership.check, qps=settings.virtual_client_qps,

@@ -9,13 +9,13 @@ import asyncio
 
 from kubeocean import __version__
 from kubeocean.kube.config import config_from_file
+from kubeocean.kube.tlsbuffers import shrink_tls_buffers
 from kubeocean.obs.health import HealthServer
 from kubeocean.obs.openfiles import allow_most_open_files
 from kubeocean.proxier import metrics
 from kubeocean.proxier.proxier import Proxier, ProxierOptions
 from kubeocean.proxier.sessions import Limits
 from kubeocean.proxier.supervised import leave_with_parent, report
-from kubeocean.proxier.tlsbuffers import shrink_tls_buffers
 from kubeocean.settings import ProxierSettings
 
 

@@ -6,7 +6,7 @@ from asyncio import sslproto
 
 import pytest
 
-from kubeocean.proxier.tlsbuffers import TLS_BUFFER, shrink_tls_buffers
+from kubeocean.kube.tlsbuffers import TLS_BUFFER, shrink_tls_buffers
 
 
 async def buffer_size() -> int:
