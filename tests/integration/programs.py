@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kubeocean.kube.loopback import VNODE_LOOPBACK
+from kubeocean.sandbox.ports import choose_ports
 
 QUOTED_LINES = 60
 
@@ -151,10 +151,8 @@ def runs(pid: int) -> bool:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Return a port on which nobody listens; at 127.0.0.1 somebody's connection may take it before you do."""
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        return int(listener.getsockname()[1])
+    """Return a port on which nobody listens, and none of those that connections take."""
+    return choose_ports(1, (address,))[0]
 
 
 LOG_MARK = pytest.StashKey[tuple[Program, int]]()

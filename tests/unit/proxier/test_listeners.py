@@ -10,6 +10,7 @@ from aiohttp import web
 
 from kubeocean.proxier import listeners as module
 from kubeocean.proxier.listeners import Listeners
+from kubeocean.sandbox.ports import choose_ports
 
 
 @pytest.fixture
@@ -27,14 +28,13 @@ async def listeners(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listeners]
 
 
 @pytest.fixture
-def port() -> int:
-    return _free_port()
+def ports() -> list[int]:
+    return choose_ports(2, ("127.0.0.1",))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port(ports: list[int]) -> int:
+    return ports[0]
 
 
 def _plain() -> ssl.SSLContext:
@@ -58,15 +58,15 @@ async def _say(port: int, words: bytes) -> bytes:
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n%s\r\n"
 
 
-async def test_the_port_tells_which_node_is_meant(listeners: Listeners, port: int) -> None:
-    other = _free_port()
+async def test_the_port_tells_which_node_is_meant(listeners: Listeners, ports: list[int]) -> None:
+    port, other = ports
     await listeners.serve({"a": port, "b": other}, _plain())
     assert (await _say(port, GET % (b"", b"Connection: close\r\n"))).endswith(b"a")
     assert (await _say(other, GET % (b"", b"Connection: close\r\n"))).endswith(b"b")
 
 
-async def test_a_node_that_goes_is_served_no_longer_and_one_that_comes_is(listeners: Listeners, port: int) -> None:
-    other = _free_port()
+async def test_a_node_that_goes_is_served_no_longer_and_one_that_comes_is(listeners: Listeners, ports: list[int]) -> None:
+    port, other = ports
     await listeners.serve({"a": port}, _plain())
     await listeners.serve({"b": other}, _plain())
     with pytest.raises(ConnectionRefusedError):
@@ -75,12 +75,13 @@ async def test_a_node_that_goes_is_served_no_longer_and_one_that_comes_is(listen
 
 
 async def test_a_port_that_somebody_holds_is_told_and_keeps_no_other_node_from_being_served(
-    listeners: Listeners, port: int
+    listeners: Listeners, ports: list[int]
 ) -> None:
+    port, held = ports
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as whoever chose the port tried it
+        holder.bind(("127.0.0.1", held))
         holder.listen()
-        held = holder.getsockname()[1]
         await listeners.serve({"a": held, "b": port}, _plain())
         assert list(listeners.troubles) == ["a"]
         assert (await _say(port, GET % (b"", b"Connection: close\r\n"))).endswith(b"b")
