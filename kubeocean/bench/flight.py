@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from kubeocean.bench.errors import first_of
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.client import Client
 
 IN_FLIGHT = 64
@@ -30,7 +30,7 @@ async def in_flight(work: Iterable[T], call: Callable[[T], Awaitable[R]], *, lim
             for _ in range(limit):
                 tasks.create_task(worker())
     except BaseExceptionGroup as group:
-        raise first_of(group) from None
+        raise first_cause(group) from None
     return answers
 
 

@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from kubeocean.api.names import KUBEOCEAN_NAMESPACE
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.obs.health import InvalidAddress
@@ -174,12 +175,5 @@ def start(make: Callable[[], S], program: Callable[[S], Coroutine[Any, Any, None
         known = group.subgroup((KubeError, OSError))
         if known is None:
             raise
-        typer.secho(f"Error: {_first(known)}", fg="red", err=True)
+        typer.secho(f"Error: {first_cause(known)}", fg="red", err=True)
         raise typer.Exit(1) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -28,6 +28,7 @@ from typing import Generic, NoReturn, TypeVar
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.errors import ApiError, Conflict, KubeError, NotLeading
 from kubeocean.kube.freshness import Freshness
 from kubeocean.kube.workqueue import Workqueue
@@ -207,7 +208,4 @@ class Controller(Generic[K]):
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return what ended the workers: NotLeading if it is among the causes, else the first of them."""
-    cause: BaseException = failures.subgroup(NotLeading) or failures
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause
+    return first_cause(failures.subgroup(NotLeading) or failures)

@@ -19,6 +19,7 @@ from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.cancellation import heed_cancellation
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import KubeError, Unreachable
 from kubeocean.proxier.sessions import Sessions
@@ -89,7 +90,7 @@ class ServedBinding:
             await self._serve(side)
         except BaseExceptionGroup as group:
             heed_cancellation()
-            raise _first(group) from group
+            raise first_cause(group) from group
         finally:
             self.side = None
             await side.close()
@@ -106,10 +107,3 @@ class ServedBinding:
         await side.until_dead(PROBE_EVERY, PATIENCE)
         cut = self._sessions.cut(self.name)
         raise Unreachable(f"{self.name}: the cluster does not answer; {cut} streams were closed", cluster=self.name)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig
 from kubeocean.kube.resources import NODES
@@ -94,7 +95,7 @@ class Launch:
                 " tell why; a slow machine needs more time"
             ) from None
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_cause(group) from None
 
     async def _start_all(self, session: aiohttp.ClientSession) -> None:
         if self._plan.storage:
@@ -220,9 +221,3 @@ def _environment(folder: Path) -> dict[str, str]:
 
 async def _by_certificate(refresh: bool) -> str | None:
     return None  # no Authorization header: the client certificate says who we are
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    # Several components may die of one cause; the first one that was seen is the best explanation.
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -29,6 +29,7 @@ from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import OutOfView, VirtualCluster
 from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, find_duplicate
 from kubeocean.domain.ownership import Owner
+from kubeocean.kube.causes import first_cause
 from kubeocean.kube.errors import ConfigError, Conflict, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, resource_version_of, uid_of
@@ -122,7 +123,7 @@ class Session:
                 tasks.create_task(secret.lasting(), name=f"secret of {self._name}")
                 tasks.create_task(self._serve(spec, secret), name=f"session of {self._name}")
         except* Surrender as why:
-            await let_go(self._virtual, self._binding(), self._given.events, why=_first_words(why))
+            await let_go(self._virtual, self._binding(), self._given.events, why=str(first_cause(why)))
             raise Finished from None
         raise AssertionError("neither of the two tasks returns")
 
@@ -370,13 +371,6 @@ async def _move_when_empty(pairing: Pairing) -> NoReturn:
 def _premises(binding_uid: str, spec: ClusterBindingSpec) -> tuple[str, str, SecretReference, str]:
     """Return what a session is built on: another binding of the same name is another binding."""
     return binding_uid, spec.cluster_id, spec.secret_ref, spec.mount_namespace
-
-
-def _first_words(group: BaseExceptionGroup[Surrender]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
 
 
 def _credentials(secret: Json | None) -> object:

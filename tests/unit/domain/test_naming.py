@@ -1,6 +1,5 @@
 """The table pins names: none may ever change, since running clusters hold objects under them."""
 
-import doctest
 import re
 from functools import partial
 from hashlib import md5
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kubeocean.domain import naming
 from kubeocean.domain.naming import (
     NoFreePort,
     label_value,
@@ -143,7 +141,3 @@ def test_many_virtual_nodes_have_ports_of_their_own(nodes: list[str]) -> None:
         ports[proxier_port(node, ports)] = node
     assert len(ports) == len(nodes)
     assert all(15000 <= port <= 65535 for port in ports)
-
-
-def test_the_examples_in_the_documentation_are_true() -> None:
-    assert doctest.testmod(naming).failed == 0

@@ -1,7 +1,6 @@
 """Golden pairs for the strategic patches in patches/; the laws of all of them as properties."""
 
 import copy
-import doctest
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeocean.kube import patch
 from kubeocean.kube.meta import Json
 from kubeocean.kube.patch import apply_merge, diff_merge, diff_strategic, three_way_map, three_way_taints
 
@@ -199,7 +197,3 @@ def test_a_second_merge_of_taints_changes_nothing(last: list[Json], desired: lis
     merged = three_way_taints(last, desired, live)
     assert three_way_taints(desired, desired, merged) == merged
     assert all(each in merged for each in desired)
-
-
-def test_the_examples_in_the_documentation_are_true() -> None:
-    assert doctest.testmod(patch).failed == 0

@@ -1,6 +1,5 @@
 """The tables were taken from apimachinery v0.34.4 (ParseQuantity, then CanonicalizeBytes), not from our own output."""
 
-import doctest
 from contextlib import suppress
 from fractions import Fraction
 
@@ -8,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kubeocean.kube import quantity
 from kubeocean.kube.quantity import ZERO, Form, InvalidQuantity, Quantity, parse
 
 CANONICAL = {
@@ -174,7 +172,3 @@ def test_a_percent_is_never_more_than_the_share_nor_a_nano_less(nano: int, share
 def test_any_text_is_either_read_or_refused(text: str) -> None:
     with suppress(InvalidQuantity):
         assert isinstance(parse(text), Quantity)
-
-
-def test_the_examples_in_the_documentation_are_true() -> None:
-    assert doctest.testmod(quantity).failed == 0
