@@ -32,10 +32,11 @@ def print_report(report: Report, console: Console) -> None:
 
 def print_scale(scale: Scale, console: Console) -> None:
     """Print what many Pods that stay cost."""
-    pair, floor = scale.bytes_per_pair, scale.floor.best
+    pair, foreign, floor = scale.bytes_per_pair, scale.bytes_per_foreign, scale.floor.best
     console.print(
-        f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token, {scale.nodes} nodes in {scale.clusters} "
-        f"clusters[/]; launcher inprocess, directScheduling true; load before {scale.load_before:.1f}"
+        f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token beside {scale.foreign} of the lenders', "
+        f"{scale.nodes} nodes in {scale.clusters} clusters[/]; launcher inprocess, directScheduling true; "
+        f"load before {scale.load_before:.1f}"
     )
     table = Table("what", "measured", title="Many Pods that stay")
     table.add_row("floor, create and delete", f"{floor.create:.1f} s, {floor.delete:.1f} s")
@@ -51,11 +52,14 @@ def print_scale(scale: Scale, console: Console) -> None:
         table.add_row(f"{how}: our writes beside Leases", _list_writes(restart.writes))
         table.add_row(f"{how}: deletions among them", str(restart.deletes))
     for when, used in (
-        ("before the first Pod", scale.memory_empty), ("after the burst", scale.memory_after_burst),
-        ("after the restart", scale.memory_after_restart),
+        ("before the first Pod", scale.memory_empty),
+        ("with the lenders' Pods", scale.memory_foreign if scale.foreign else None),
+        ("after the burst", scale.memory_after_burst), ("after the restart", scale.memory_after_restart),
     ):
         if used is not None:
             table.add_row(f"manager's memory {when}", f"{used / 2**20:.0f} MiB")
+    if foreign is not None:
+        table.add_row("memory per Pod of a lender's", f"{foreign / 2**10:.1f} KiB")
     if pair is not None:
         table.add_row("memory per Pod pair, after the restart", f"{pair / 2**10:.1f} KiB")
     table.add_row("deleting them all", f"{scale.delete_seconds:.1f} s, {scale.delete_seconds / floor.delete:.2f}× floor")

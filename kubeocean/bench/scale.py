@@ -1,11 +1,13 @@
 """Many Pods that stay: what a burst of them takes, what they cost at rest, and a new process (`bench.restart`).
 
-The floor (`bench.floor`) of as many Pods stands beside the burst.
+The floor (`bench.floor`) of as many Pods stands beside the burst. A lender's clusters are not empty: Pods of his own run there
+all the while, and what each of them costs the manager, for which it is only less room, is measured before ours come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -23,7 +25,8 @@ from kubeocean.bench.results import Floor, Phase
 from kubeocean.bench.rig import Rig, RigSpec, open_rig
 from kubeocean.bench.run import PODS_PER_NODE
 from kubeocean.bench.workload import build_pod, pod_names
-from kubeocean.kube.meta import Json
+from kubeocean.kube.meta import Json, name_of
+from kubeocean.kube.resources import NODES
 from kubeocean.sandbox.progress import Progress
 
 _NAMESPACES = 5  # tenants among whom the Pods are dealt out
@@ -31,9 +34,10 @@ _NAMESPACES = 5  # tenants among whom the Pods are dealt out
 
 @dataclass(frozen=True, slots=True)
 class ScaleSpec:
-    """What to measure: `pods` on the rig's nodes, `rest_seconds` of doing nothing, one restart."""
+    """What to measure: `pods` on the rig's nodes beside `foreign` ones, `rest_seconds` of doing nothing, one restart."""
 
     pods: int = 5000
+    foreign: int = 0
     token: bool = False
     rest_seconds: float = 60.0
     rig: RigSpec = field(default_factory=lambda: RigSpec(nodes=100))
@@ -44,6 +48,7 @@ class Scale:
     """The figures. Memory in bytes, of the manager; None where the system does not tell."""
 
     pods: int
+    foreign: int
     nodes: int
     clusters: int
     token: bool
@@ -56,6 +61,7 @@ class Scale:
     restart: Restart
     rolling: Restart
     memory_empty: int | None
+    memory_foreign: int | None
     memory_after_burst: int | None
     memory_after_restart: int | None
     delete_seconds: float
@@ -63,16 +69,23 @@ class Scale:
     @property
     def bytes_per_pair(self) -> float | None:
         """Return what a Pod and its twin cost a process that has only read them; None where that cannot be known."""
-        if self.memory_after_restart is None or self.memory_empty is None:
+        if self.memory_after_restart is None or self.memory_foreign is None:
             return None
-        return (self.memory_after_restart - self.memory_empty) / self.pods
+        return (self.memory_after_restart - self.memory_foreign) / self.pods
+
+    @property
+    def bytes_per_foreign(self) -> float | None:
+        """Return what a Pod of the lender's costs; None where that cannot be known, or there were none."""
+        if not self.foreign or self.memory_foreign is None or self.memory_empty is None:
+            return None
+        return (self.memory_foreign - self.memory_empty) / self.foreign
 
 
 async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
     """Measure. Raises BenchError, SandboxError or KubeError; whatever was started is ended."""
     load = os.getloadavg()[0]
     async with open_rig(spec.rig, progress) as rig:
-        if spec.pods > rig.nodes * PODS_PER_NODE:
+        if spec.pods + spec.foreign > rig.nodes * PODS_PER_NODE:
             raise BenchError(f"{rig.nodes} nodes take {rig.nodes * PODS_PER_NODE} Pods: ask for more --nodes")
         progress.say(f"floor, {spec.pods} Pods")
         floor, _ = await measure_floor(rig, spec.pods, token=spec.token)
@@ -84,6 +97,13 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             ]
             await rig.meter.settle()
             empty = _resident(manager)
+            if spec.foreign:
+                progress.say(f"{spec.foreign} Pods of the lenders'")
+                await _fill_foreign(rig, spec.foreign, [
+                    await stack.enter_async_context(rig.namespace(client, "lender")) for client in rig.physical
+                ])
+                await rig.meter.settle(LONG_SILENCE)
+            foreign = _resident(manager)
             progress.say(f"a burst of {spec.pods} Pods")
             created, burst = await _fill(rig, spec, tenants)
             await rig.meter.settle(LONG_SILENCE)
@@ -98,8 +118,8 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             progress.say("deleting the Pods")
             deleting = max(await asyncio.gather(*(delete_all(rig.virtual, pods) for pods in created)))
     return Scale(
-        spec.pods, rig.nodes, len(rig.physical), spec.token, load, floor, burst, spec.rest_seconds, at_rest.ours,
-        cpu_at_rest, restart, rolling, empty, full, restarted, deleting,
+        spec.pods, spec.foreign, rig.nodes, len(rig.physical), spec.token, load, floor, burst, spec.rest_seconds, at_rest.ours,
+        cpu_at_rest, restart, rolling, empty, foreign, full, restarted, deleting,
     )
 
 
@@ -111,6 +131,17 @@ async def _fill(rig: Rig, spec: ScaleSpec, namespaces: list[str]) -> tuple[list[
     ]
     laps = await asyncio.gather(*(create_all(rig.virtual, pods) for pods in wanted if pods))
     return [created for created, _ in laps], max(seconds for _, seconds in laps)
+
+
+async def _fill_foreign(rig: Rig, count: int, namespaces: list[str]) -> None:
+    """Have `count` Pods run in the physical clusters, as many on each node, in one of `namespaces` each."""
+    for number, (client, namespace) in enumerate(zip(rig.physical, namespaces, strict=True)):
+        pods = [build_pod(name, namespace, token=False) for name in pod_names("foreign", count)[number::len(namespaces)]]
+        nodes = [name_of(node) for node in (await client.list(NODES)).items]
+        for pod, node in zip(pods, itertools.cycle(nodes), strict=False):
+            pod["spec"]["nodeName"] = node
+        if pods:
+            await create_all(client, pods)
 
 
 async def _rest(rig: Rig, manager: Manager, seconds: float) -> tuple[Phase, float | None]:

@@ -22,7 +22,7 @@ from kubeocean.bench.report import print_report, print_scale
 from kubeocean.bench.results import Report
 from kubeocean.bench.rig import RigSpec
 from kubeocean.bench.run import BurstSpec, measure_burst
-from kubeocean.bench.scale import ScaleSpec, measure_scale
+from kubeocean.bench.scale import Scale, ScaleSpec, measure_scale
 from kubeocean.bench.streamreport import print_streams
 from kubeocean.bench.streamresults import WAYS, Streams
 from kubeocean.bench.streams import StreamsSpec, measure_streams
@@ -106,6 +106,7 @@ def burst(
 @app.command()
 def scale(
     pods: Annotated[int, typer.Option(help="How many Pods are created and stay.", min=1)] = 5000,
+    foreign: Annotated[int, typer.Option(help="How many Pods of the lenders' run in the physical clusters.", min=0)] = 0,
     nodes: Annotated[int, typer.Option(help="How many nodes KWOK plays, in all physical clusters together.", min=1)] = 100,
     clusters: Annotated[int, typer.Option(help="How many physical clusters there are.", min=1)] = 2,
     token: Annotated[
@@ -122,11 +123,11 @@ def scale(
 
     Example:  kubeocean bench scale --pods 1000 --nodes 20 --rest-seconds 30
     """
-    spec = ScaleSpec(pods, token, rest_seconds, RigSpec(clusters=clusters, nodes=nodes, root=root))
+    spec = ScaleSpec(pods, foreign, token, rest_seconds, RigSpec(clusters=clusters, nodes=nodes, root=root))
     with _plain_errors(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         figures = runner.run(_measure(lambda progress: measure_scale(spec, progress)))
     if output is Output.JSON:
-        typer.echo(json.dumps(asdict(figures) | {"bytes_per_pair": figures.bytes_per_pair}, indent=2))
+        typer.echo(json.dumps(scale_as_json(figures), indent=2))
     else:
         print_scale(figures, Console(width=None if sys.stdout.isatty() else 140))
 
@@ -178,6 +179,11 @@ def as_json(report: Report) -> Json:
         for variant in report.variants
     ]
     return asdict(report) | {"variants": variants, "doubts": doubts(report)}
+
+
+def scale_as_json(figures: Scale) -> Json:
+    """Return the figures, and what is computed of them."""
+    return asdict(figures) | {"bytes_per_pair": figures.bytes_per_pair, "bytes_per_foreign": figures.bytes_per_foreign}
 
 
 def streams_as_json(figures: Streams) -> Json:

@@ -36,10 +36,10 @@ def test_the_report_names_what_a_restart_wrote_and_deleted() -> None:
     ]
     restart = Restart(leading=1.0, steady=2.0, cpu_seconds=None, writes=writes)
     scale = Scale(
-        pods=1024, nodes=10, clusters=2, token=False, load_before=0.1,
+        pods=1024, foreign=512, nodes=10, clusters=2, token=False, load_before=0.1,
         floor=Floor(Lap(6.0, 7.0), []), burst_seconds=9.0, rest_seconds=5.0,
-        writes_at_rest=[], cpu_at_rest=0.5, restart=restart, rolling=restart, memory_empty=2**20, memory_after_burst=None,
-        memory_after_restart=17 * 2**20, delete_seconds=7.0,
+        writes_at_rest=[], cpu_at_rest=0.5, restart=restart, rolling=restart, memory_empty=2**19, memory_foreign=2**20,
+        memory_after_burst=None, memory_after_restart=17 * 2**20, delete_seconds=7.0,
     )
     console = Console(record=True, width=140)
     print_scale(scale, console)
@@ -47,5 +47,7 @@ def test_the_report_names_what_a_restart_wrote_and_deleted() -> None:
     assert "3 × virtual patch pods/status, 2 × physical delete pods" in text
     assert restart.deletes == 2
     assert "16.0 KiB" in text
+    assert "beside 512 of the lenders'" in text
+    assert "1.0 KiB" in text
     assert "1.50× floor" in text
     assert "10.0 % of a core" in text

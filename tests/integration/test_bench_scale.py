@@ -1,0 +1,29 @@
+"""The benchmark of scale measures all it promises, on a small rig. How fast is no test's business; what was written is."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from kubeocean.bench.rig import RigSpec
+from kubeocean.bench.scale import ScaleSpec, measure_scale
+from kubeocean.sandbox.assets import Assets
+from kubeocean.sandbox.progress import LineProgress
+
+
+@pytest.mark.timeout(400)
+async def test_a_small_run_gives_every_figure_and_a_restart_writes_nothing(assets: Assets, tmp_path: Path) -> None:
+    said: list[str] = []
+    spec = ScaleSpec(pods=20, foreign=7, rest_seconds=2.0, rig=RigSpec(clusters=2, nodes=2, root=tmp_path))
+    found = await measure_scale(spec, LineProgress(said.append))
+    assert (found.pods, found.foreign, found.nodes, found.clusters) == (20, 7, 2, 2)
+    assert min(found.floor.best.create, found.burst_seconds, found.delete_seconds) > 0
+    assert found.writes_at_rest == []
+    for restart in (found.restart, found.rolling):
+        assert min(restart.leading, restart.steady) >= 0
+        assert (restart.writes, restart.deletes) == ([], 0)
+    if sys.platform == "linux":
+        assert None not in (found.memory_empty, found.memory_foreign, found.memory_after_burst, found.memory_after_restart)
+        assert found.cpu_at_rest is not None
+    assert os.listdir(tmp_path) == []
