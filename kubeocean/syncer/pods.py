@@ -1,9 +1,9 @@
 """One controller for both directions of a Pod: the virtual Pod and its twin are one thing seen from two sides.
 
-Flow: a Pod changes on either side -> the *virtual* key is queued (a twin names it in its annotations) -> the pass reads
-both caches -> `domain.podpair` decides on one step -> that step is at most one write, or a few towards a new twin -> the
-write comes back through a watch and the key is looked at again. Top-down creates and deletes twins, bottom-up mirrors
-status; because one key is never in two workers, the two can never race each other.
+Flow: a Pod changes on either side -> the *virtual* key is queued (`syncer.podnews`) -> the pass reads both caches ->
+`domain.podpair` decides on one step -> that step is at most one write, or a few towards a new twin -> the write comes back
+through a watch and the key is looked at again. Top-down creates and deletes twins, bottom-up mirrors status; because one key
+is never in two workers, the two can never race each other.
 
 Deletion needs proof. A virtual Pod that is not in the cache is asked for live before its twin goes; a twin that is not in
 the cache must have been seen DELETED by uid, or be a live 404 from the cluster we know, before its Pod is released or
@@ -14,15 +14,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from operator import attrgetter
-from typing import Any
 
 import structlog
 
 from kubeocean.api import names
 from kubeocean.clusters.physical import BY_VIRTUAL
-from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
-from kubeocean.clusters.tokensummary import TokenSecretHead
-from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain import podpair
 from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.podmap import build_physical_pod
@@ -41,14 +37,12 @@ from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
-from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, uid_of
 from kubeocean.kube.readyqueue import FairQueue
 from kubeocean.kube.resources import PODS
-from kubeocean.kube.store import Entry
 from kubeocean.kube.workqueue import Workqueue
-from kubeocean.syncer.bottomup.lastwords import LastWords
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.podnews import PodNews
 from kubeocean.syncer.proofs import read_physical_pod, read_virtual_pod
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.mending import MountMender
@@ -78,73 +72,19 @@ class PodController:
         self.dependencies = build_dependencies(pairing, self.controller.enqueue)
         self._twins = TwinMaker(pairing)
         self._pusher = TwinPusher(pairing, self.dependencies, self._twins.context_of)
-        self._last_words = LastWords()
         self._mount = MountMender(pairing)
         self._refusals = Refusals()
-        self._attaching = False
-        self._name_taken: dict[ObjectKey, ObjectKey] = {}  # a stranger's Pod -> the virtual Pod that waits for its name
+        self._news = PodNews(pairing, self.controller.enqueue, self._refusals.forget)
 
     def attach(self) -> None:
-        """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything.
-
-        That can wait for what happens meanwhile: most of it will turn out to be as it should be.
-        """
-        self._attaching = True
-        self.pairing.listen_to_own_pods(self._virtual_pod_changed)
-        self.pairing.listen(self.pairing.virtual.nodes, self._virtual_node_changed)
-        self.pairing.listen(self.pairing.physical.pods, self._physical_pod_changed)
-        self.pairing.listen(self.pairing.physical.token_secrets, self._token_secret_changed)
-        self._attaching = False
+        """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
+        self._news.attach()
         for gate in self.dependencies.gates:
             gate.attach()
 
-    def _virtual_pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
-        entry = new or old
-        if new is None and old:
-            self._refusals.forget(old.key)
-        if entry is None:
-            return
-        # A Pod may outlive its virtual node by a moment; what was made for it is taken away all the same.
-        if self.pairing.physical_node_of(entry.summary.node) or (new is None and self._left_something(entry.key)):
-            self.controller.enqueue(entry.key, low=self._is_replayed(self.pairing.virtual.pods))
-
-    def _is_replayed(self, informer: Informer[Any]) -> bool:
-        """Tell whether what `informer` tells now is a look at what was there before, rather than news."""
-        return self._attaching or informer.is_listing
-
-    def _left_something(self, key: ObjectKey) -> bool:
-        physical = self.pairing.physical
-        twin = physical.pods.store.get(self.pairing.twin_key(key))
-        return bool(physical.token_secrets.store.by_index(BY_VIRTUAL, str(key)) or (twin and twin.summary.ours))
-
-    def _virtual_node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
-        # Pods may have been seen before the node they are bound to; afterwards the node tells them nothing new.
-        if new and old is None and self.pairing.physical_node_behind(new.object()):
-            for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, new.key.name):
-                self.controller.enqueue(entry.key, low=self._is_replayed(self.pairing.virtual.nodes))
-
-    def _physical_pod_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
-        # Both: somebody may have taken the annotations off that said whose twin it is.
-        for virtual in {entry.summary.virtual for entry in (old, new) if entry}:
-            if virtual and virtual.name:
-                self.controller.enqueue(virtual, low=self._is_replayed(self.pairing.physical.pods))
-        if old and new is None:
-            self._last_words.note(old)
-            if waiting := self._name_taken.pop(old.key, None):
-                self.controller.enqueue(waiting)
-
-    def _token_secret_changed(self, _: Entry[TokenSecretHead] | None, new: Entry[TokenSecretHead] | None) -> None:
-        # Only one that has outlived its Pod is news: the others were written by the pass that needed them.
-        if new:
-            living = self.pairing.virtual.pods.store.get(new.summary.virtual)
-            if living is None or living.uid != new.summary.uid:
-                self.controller.enqueue(new.summary.virtual, low=self._is_replayed(self.pairing.physical.token_secrets))
-
     def enqueue_all(self) -> None:
         """Look at every Pod of ours again: the binding has changed."""
-        for node in self.pairing.own_vnodes():
-            for entry in self.pairing.virtual.pods.store.by_index(BY_NODE, node["metadata"]["name"]):
-                self.controller.enqueue(entry.key, low=True)
+        self._news.tell_all()
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -174,7 +114,7 @@ class PodController:
                 return await self._release(key, vpod, decision)
             case podpair.Refuse() if vpod:
                 if ppod:
-                    self._name_taken[self.pairing.twin_key(key)] = key
+                    self._news.name_waiters[self.pairing.twin_key(key)] = key
                 return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
             case _:
                 if ppod is None:
@@ -377,7 +317,7 @@ class PodController:
 
     async def _hear_last_words(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> bool:
         """Mirror what the twin said before it went, if anybody is to know it; returns whether that was news."""
-        last = self._last_words.take(uid_of(vpod), decision.recorded_uid)
+        last = self._news.last_words.take(uid_of(vpod), decision.recorded_uid)
         if last is None or (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
             return False
         patch = diff_pod_status(vpod, last)
