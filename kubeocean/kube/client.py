@@ -57,7 +57,7 @@ class Client:
 
     cluster: what errors and logs call it. qps, burst: a token bucket for every call but watches, 0 = no limit.
     guard: called before every attempt to change something; raises NotLeading to refuse it.
-    connections: how many calls may be in flight at once; more wait for their turn, within their deadline.
+    connections: how many calls may be in flight at once; more wait for their turn, in order and within their deadline.
 
     Every call ends within its `deadline` (seconds) and raises only KubeError (or ValueError for a call that names no
     object). Returned objects are fresh, without managedFields, and belong to the caller; with `metadata_only` they are

@@ -1,9 +1,12 @@
 """One cluster's HTTP: from a verb and a path to the bytes of a successful answer, or one of `kube.errors`.
 
-A call passes these stations: the deadline that bounds all that follows -> the token bucket -> the guard (may we still
-write?) -> the Authorization header -> a pooled connection -> the guard again, at the last moment before the first byte,
-because waiting for a connection may have taken seconds -> the answer -> metrics. 401 asks for a fresh credential and
-repeats once; what else is worth repeating is decided in `retry`.
+A call passes these stations: the deadline that bounds all that follows -> the token bucket -> its turn, for only so many are
+in flight at once -> the guard (may we still write?) -> the Authorization header -> a pooled connection -> the guard again, at
+the last moment before the first byte, because a new connection may have taken seconds -> the answer -> metrics. 401 asks for a
+fresh credential and repeats once; what else is worth repeating is decided in `retry`.
+
+Turns are ours, not the pool's: aiohttp's gives a connection that comes free to whoever asks in that moment, mostly the task
+that had it, and those who wait may wait until a burst is over. A semaphore's waiters are served in the order they came.
 
 Two aiohttp sessions: calls share one keep-alive pool; watches have their own, without limit or total timeout, so that
 a hundred long-lived streams never hold up a call. This is the hot path (thousands of calls per second on one core):
@@ -97,7 +100,7 @@ class Transport:
         self._cluster = cluster
         self._bucket = bucket
         self._guard = guard
-        self._connections = connections
+        self._turns = asyncio.Semaphore(connections)
         self._headers = {"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"}
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by "is it for watches"
         self._renewing = asyncio.Lock()
@@ -144,10 +147,11 @@ class Transport:
     async def _attempt(self, call: Call) -> bytes:
         if self._bucket is not None:
             await self._bucket.take()
-        began = perf_counter()
-        body = await self._read(call, await self._open(call, watch=False))
-        self._observe_duration(call.method, perf_counter() - began)
-        return body
+        async with self._turns:
+            began = perf_counter()
+            body = await self._read(call, await self._open(call, watch=False))
+            self._observe_duration(call.method, perf_counter() - began)
+            return body
 
     async def _open(self, call: Call, *, watch: bool) -> aiohttp.ClientResponse:
         """Return the successful answer, its body unread. A refused credential is renewed and tried again, once."""
@@ -204,8 +208,7 @@ class Transport:
         if self._closed:
             raise Unreachable(f"{self._cluster}: the client is closed", cluster=self._cluster)
         connector = aiohttp.TCPConnector(
-            limit=0 if watch else self._connections, ssl=self._config.ssl or True, keepalive_timeout=IDLE_CONNECTION,
-            socket_factory=build_socket,
+            limit=0, ssl=self._config.ssl or True, keepalive_timeout=IDLE_CONNECTION, socket_factory=build_socket,
         )
         session = self._sessions[watch] = aiohttp.ClientSession(
             connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,

@@ -609,6 +609,40 @@ async def test_watches_take_no_connection_from_calls(server: Server) -> None:
         await client.get(NODES, "n", deadline=1)
 
 
+async def test_calls_beyond_what_may_be_in_flight_get_their_turns_in_order(server: Server) -> None:
+    async with Client(ServerConfig(server.url), cluster="east", connections=2) as client:
+
+        async def repeated(name: str) -> None:
+            for _ in range(20):
+                await client.get(NODES, name)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(repeated(f"burst-{number}"))
+            await asyncio.sleep(0)
+            tasks.create_task(client.get(NODES, "late"))
+    # It came behind four, two of which were in flight: those may have been answered, and asked again, not more often.
+    assert server.lines.index("GET /api/v1/nodes/late") <= 8
+
+
+async def test_no_more_calls_are_in_flight_than_there_may_be(server: Server) -> None:
+    running: list[int] = []
+    most = 0
+
+    async def counted(request: web.Request) -> web.StreamResponse:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        await asyncio.sleep(0.01)
+        running.pop()
+        return web.json_response({})
+
+    server.script += [counted] * 12
+    async with Client(ServerConfig(server.url), cluster="east", connections=3) as client:
+        await asyncio.gather(*(client.get(NODES, "n") for _ in range(12)))
+    assert most == 3
+
+
 async def test_every_failure_is_a_kube_error(server: Server, client: Client) -> None:
     for answer in (reset, half_a_body, plain(200, "x"), plain(418, "x"), plain(500, ""), ok([1])):
         server.script.clear()
