@@ -33,10 +33,10 @@ def print_report(report: Report, console: Console) -> None:
 def print_scale(scale: Scale, console: Console) -> None:
     """Print what many Pods that stay cost."""
     pair, foreign, floor = scale.bytes_per_pair, scale.bytes_per_foreign, scale.floor.best
+    beside = f" beside {scale.foreign} of the lenders'" if scale.foreign else ""
     console.print(
-        f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token beside {scale.foreign} of the lenders', "
-        f"{scale.nodes} nodes in {scale.clusters} clusters[/]; launcher inprocess, directScheduling true; "
-        f"load before {scale.load_before:.1f}"
+        f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token{beside}, {scale.nodes} nodes in "
+        f"{scale.clusters} clusters[/]; launcher inprocess, directScheduling true; load before {scale.load_before:.1f}"
     )
     table = Table("what", "measured", title="Many Pods that stay")
     table.add_row("floor, create and delete", f"{floor.create:.1f} s, {floor.delete:.1f} s")

@@ -1,13 +1,12 @@
 """Many Pods that stay: what a burst of them takes, what they cost at rest, and a new process (`bench.restart`).
 
-The floor (`bench.floor`) of as many Pods stands beside the burst. A lender's clusters are not empty: Pods of his own run there
-all the while, and what each of them costs the manager, for which it is only less room, is measured before ours come.
+The floor (`bench.floor`) of as many Pods stands beside the burst. A lender's clusters are not empty: with `foreign`, Pods of
+his own run there all the while, and what each costs the manager, for which it is only less room, is measured before ours come.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from kubeocean.bench.restart import Restart, restart_cold, restart_rolling
 from kubeocean.bench.results import Floor, Phase
 from kubeocean.bench.rig import Rig, RigSpec, open_rig
 from kubeocean.bench.run import PODS_PER_NODE
-from kubeocean.bench.workload import build_pod, pod_names
+from kubeocean.bench.workload import build_foreign, build_pod, pod_names
 from kubeocean.kube.meta import Json, name_of
 from kubeocean.kube.resources import NODES
 from kubeocean.sandbox.progress import Progress
@@ -99,10 +98,7 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
             empty = _resident(manager)
             if spec.foreign:
                 progress.say(f"{spec.foreign} Pods of the lenders'")
-                await _fill_foreign(rig, spec.foreign, [
-                    await stack.enter_async_context(rig.namespace(client, "lender")) for client in rig.physical
-                ])
-                await rig.meter.settle(LONG_SILENCE)
+                await _lend(rig, stack, spec.foreign)
             foreign = _resident(manager)
             progress.say(f"a burst of {spec.pods} Pods")
             created, burst = await _fill(rig, spec, tenants)
@@ -133,15 +129,14 @@ async def _fill(rig: Rig, spec: ScaleSpec, namespaces: list[str]) -> tuple[list[
     return [created for created, _ in laps], max(seconds for _, seconds in laps)
 
 
-async def _fill_foreign(rig: Rig, count: int, namespaces: list[str]) -> None:
-    """Have `count` Pods run in the physical clusters, as many on each node, in one of `namespaces` each."""
-    for number, (client, namespace) in enumerate(zip(rig.physical, namespaces, strict=True)):
-        pods = [build_pod(name, namespace, token=False) for name in pod_names("foreign", count)[number::len(namespaces)]]
-        nodes = [name_of(node) for node in (await client.list(NODES)).items]
-        for pod, node in zip(pods, itertools.cycle(nodes), strict=False):
-            pod["spec"]["nodeName"] = node
+async def _lend(rig: Rig, stack: AsyncExitStack, count: int) -> None:
+    """Have `count` Pods of the lenders' run in the physical clusters, as long as the rig does."""
+    namespaces = [await stack.enter_async_context(rig.namespace(client, "lender")) for client in rig.physical]
+    nodes = [list(map(name_of, (await client.list(NODES)).items)) for client in rig.physical]
+    for client, pods in zip(rig.physical, build_foreign(count, nodes, namespaces), strict=True):
         if pods:
             await create_all(client, pods)
+    await rig.meter.settle(LONG_SILENCE)
 
 
 async def _rest(rig: Rig, manager: Manager, seconds: float) -> tuple[Phase, float | None]:

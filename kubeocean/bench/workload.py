@@ -6,6 +6,8 @@ server then mounts the ServiceAccount's token, as it does for nearly every Pod i
 
 from __future__ import annotations
 
+import itertools
+
 from kubeocean.api import names
 from kubeocean.kube.meta import Json
 
@@ -34,6 +36,17 @@ def build_pod(name: str, namespace: str, *, token: bool) -> Json:
         "metadata": {"name": name, "namespace": namespace, "labels": {"app": "bench"}},
         "spec": spec,
     }
+
+
+def build_foreign(count: int, nodes: list[list[str]], namespaces: list[str]) -> list[list[Json]]:
+    """Return a lender's own `count` Pods, by cluster: dealt out among clusters, and in each among its `nodes`."""
+    dealt: list[list[Json]] = []
+    for number, (names_of_nodes, namespace) in enumerate(zip(nodes, namespaces, strict=True)):
+        pods = [build_pod(name, namespace, token=False) for name in pod_names("foreign", count)[number::len(namespaces)]]
+        for pod, node in zip(pods, itertools.cycle(names_of_nodes), strict=False):
+            pod["spec"]["nodeName"] = node
+        dealt.append(pods)
+    return dealt
 
 
 def build_unscheduled(name: str, namespace: str, *, token: bool) -> Json:

@@ -1,16 +1,16 @@
 """One cluster's HTTP: from a verb and a path to the bytes of a successful answer, or one of `kube.errors`.
 
-A call passes these stations: the deadline that bounds all that follows -> the token bucket -> its turn, for only so many are
-in flight at once -> the guard (may we still write?) -> the Authorization header -> a pooled connection -> the guard again, at
-the last moment before the first byte, because a new connection may have taken seconds -> the answer -> metrics. 401 asks for a
-fresh credential and repeats once; what else is worth repeating is decided in `retry`.
+A call passes these stations: the deadline that bounds all that follows -> the token bucket -> the guard (may we still write?)
+-> its turn, for only so many are in flight at once -> the Authorization header -> a pooled connection -> the guard again, at
+the last moment before the first byte, because turn and connection may have taken seconds -> the answer -> metrics. 401 asks for
+a fresh credential and repeats once; what else is worth repeating is decided in `retry`.
 
 Turns are ours, not the pool's: aiohttp's gives a connection that comes free to whoever asks in that moment, mostly the task
 that had it, and those who wait may wait until a burst is over. A semaphore's waiters are served in the order they came.
 
-Two aiohttp sessions: calls share one keep-alive pool; watches have their own, without limit or total timeout, so that
+Two aiohttp sessions: calls share one keep-alive pool; watches have their own, take no turn and have no total timeout, so that
 a hundred long-lived streams never hold up a call. This is the hot path (thousands of calls per second on one core):
-URLs are built encoded, metrics are bound once, and the usual case enters a single context manager.
+URLs are built encoded, metrics are bound once, and the usual case enters two context managers.
 """
 
 from __future__ import annotations
@@ -147,11 +147,16 @@ class Transport:
     async def _attempt(self, call: Call) -> bytes:
         if self._bucket is not None:
             await self._bucket.take()
+        self._check_guard(call)  # what may not be sent waits for nothing
         async with self._turns:
             began = perf_counter()
             body = await self._read(call, await self._open(call, watch=False))
             self._observe_duration(call.method, perf_counter() - began)
             return body
+
+    def _check_guard(self, call: Call) -> None:
+        if self._guard is not None and call.method not in READS:
+            self._guard()
 
     async def _open(self, call: Call, *, watch: bool) -> aiohttp.ClientResponse:
         """Return the successful answer, its body unread. A refused credential is renewed and tried again, once."""
@@ -171,8 +176,6 @@ class Transport:
             return current if current != refused else await self._config.authorization(True)
 
     async def _send(self, call: Call, authorization: str | None, watch: bool) -> aiohttp.ClientResponse:
-        if self._guard is not None and call.method not in READS:
-            self._guard()
         session = self._sessions.get(watch) or self._open_session(watch)
         headers = {}
         if authorization:

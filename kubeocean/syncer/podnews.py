@@ -1,8 +1,8 @@
-"""What makes a Pod worth another look: a change of it, of its twin, of the node it is bound to, of what was made for it.
+"""What makes a Pod worth another look: a change of it, of its twin, of the node it is bound to, of its token Secrets.
 
 Each is told as the *virtual* key, for that is what the pass works on (`syncer.pods`): a twin names it in its annotations. News
 goes before what was there when we began to listen, and before what a list tells again: most of that will turn out to be as it
-should be.
+should be. What else a Pod needs is told by the gates and sources of `topdown.dependencies`.
 """
 
 from __future__ import annotations

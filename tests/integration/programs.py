@@ -23,7 +23,7 @@ class Program:
 
     def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
         self.log = log
-        self.health, self.metrics = (f"{VNODE_LOOPBACK}:{free_port(VNODE_LOOPBACK)}" for _ in range(2))
+        self.health, self.metrics = (f"{VNODE_LOOPBACK}:{port}" for port in choose_ports(2, (VNODE_LOOPBACK,)))
         self._argv = [
             str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
             f"--metrics-bind-address={self.metrics}", f"--health-probe-bind-address={self.health}",

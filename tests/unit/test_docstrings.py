@@ -9,7 +9,9 @@ import pytest
 import kubeocean
 
 ROOT = Path(kubeocean.__file__).parent
-WITH_EXAMPLES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if ">>> " in path.read_text())
+WITH_EXAMPLES = sorted(
+    path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")
+)
 
 
 def test_some_modules_have_examples() -> None:

@@ -1,5 +1,7 @@
 """When a new manager is steady, told from its metrics; and what is said of a restart."""
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -8,6 +10,7 @@ from kubeocean.bench.report import print_scale
 from kubeocean.bench.restart import Restart, is_steady
 from kubeocean.bench.results import Floor, Lap
 from kubeocean.bench.scale import Scale
+from kubeocean.cli.bench import scale_as_json
 
 LOOKED = 'controller_runtime_reconcile_total{controller="pods-a",result="success"} '
 OTHERS = 'controller_runtime_reconcile_total{controller="nodes-a",result="success"} 50.0\n'
@@ -29,7 +32,7 @@ def test_a_manager_of_a_hundred_pods_is_steady_or_not_when(case: str) -> None:
     assert is_steady(metrics, 100) is steady
 
 
-def test_the_report_names_what_a_restart_wrote_and_deleted() -> None:
+def test_the_report_names_what_a_restart_wrote_and_deleted_and_what_pods_cost() -> None:
     writes = [
         WriteCount("virtual", "kubeocean-manager", "patch", "pods/status", 3, 0, 1.0),
         WriteCount("physical", "kubeocean-manager", "delete", "pods", 2, 0, 1.0),
@@ -51,3 +54,8 @@ def test_the_report_names_what_a_restart_wrote_and_deleted() -> None:
     assert "1.0 KiB" in text
     assert "1.50× floor" in text
     assert "10.0 % of a core" in text
+    assert scale_as_json(scale)["bytes_per_foreign"] == 1024
+    none = replace(scale, foreign=0)
+    assert none.bytes_per_foreign is None
+    print_scale(none, console)
+    assert "lender" not in console.export_text()

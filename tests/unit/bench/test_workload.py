@@ -1,5 +1,5 @@
 from kubeocean.api import names
-from kubeocean.bench.workload import build_bound, build_pod, build_running, build_unscheduled, pod_names
+from kubeocean.bench.workload import build_bound, build_foreign, build_pod, build_running, build_unscheduled, pod_names
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import ForgedPod, build_physical_pod
@@ -51,3 +51,14 @@ def test_only_a_mirrored_status_maps_to_a_twin() -> None:
 
 def test_names_are_all_different() -> None:
     assert len(set(pod_names("pod", 1000))) == 1000
+
+
+def test_a_lenders_own_pods_are_dealt_out_among_clusters_and_nodes() -> None:
+    dealt = build_foreign(7, [["a", "b"], ["c"]], ["one", "two"])
+    placed = [[(pod["metadata"]["namespace"], pod["spec"]["nodeName"]) for pod in pods] for pods in dealt]
+    assert placed == [[("one", "a"), ("one", "b"), ("one", "a"), ("one", "b")], [("two", "c")] * 3]
+    assert len({pod["metadata"]["name"] for pods in dealt for pod in pods}) == 7
+
+
+def test_a_single_pod_of_a_lender_leaves_the_other_clusters_empty() -> None:
+    assert [len(pods) for pods in build_foreign(1, [["a"], ["b"]], ["one", "two"])] == [1, 0]
