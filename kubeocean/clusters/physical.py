@@ -28,7 +28,7 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
-# Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's API server
+# Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's server
 # answers in a fifth of the time, has others to serve, and each connection takes memory (`kube.tlsbuffers`).
 _IN_FLIGHT = 32
 
@@ -47,7 +47,7 @@ class PhysicalCluster:
         )
         self._guard = guard
         self.watches = Client(config, cluster=binding, user_agent=user_agent)
-        self.identity = Identity(self.watches)  # as a probe is: behind no call that hangs
+        self.identity = Identity(self.calls)
         self.reachability = Reachability()
         self.nodes: Informer[None] = Informer(self.watches, NODES, summarise=_nothing, name=f"{binding}-nodes")
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name=f"{binding}-csinodes")
