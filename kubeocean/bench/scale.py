@@ -23,7 +23,7 @@ from kubeocean.bench.restart import Restart, restart_cold, restart_rolling
 from kubeocean.bench.results import Floor, Phase
 from kubeocean.bench.rig import Rig, RigSpec, open_rig
 from kubeocean.bench.run import PODS_PER_NODE
-from kubeocean.bench.workload import build_foreign, build_pod, pod_names
+from kubeocean.bench.workload import build_foreign, deal_pods
 from kubeocean.kube.meta import Json, name_of
 from kubeocean.kube.resources import NODES
 from kubeocean.sandbox.progress import Progress
@@ -121,10 +121,7 @@ async def measure_scale(spec: ScaleSpec, progress: Progress) -> Scale:
 
 async def _fill(rig: Rig, spec: ScaleSpec, namespaces: list[str]) -> tuple[list[list[Json]], float]:
     """Create the Pods of all namespaces at once; return them, and the seconds until all of them ran."""
-    wanted = [
-        [build_pod(name, namespace, token=spec.token) for name in pod_names("pod", spec.pods)[number::len(namespaces)]]
-        for number, namespace in enumerate(namespaces)
-    ]
+    wanted = deal_pods("pod", spec.pods, namespaces, token=spec.token)
     laps = await asyncio.gather(*(create_all(rig.virtual, pods) for pods in wanted if pods))
     return [created for created, _ in laps], max(seconds for _, seconds in laps)
 

@@ -38,14 +38,20 @@ def build_pod(name: str, namespace: str, *, token: bool) -> Json:
     }
 
 
+def deal_pods(prefix: str, count: int, namespaces: list[str], *, token: bool) -> list[list[Json]]:
+    """Return `count` Pods, dealt out among `namespaces`."""
+    dealt = [pod_names(prefix, count)[number::len(namespaces)] for number in range(len(namespaces))]
+    return [
+        [build_pod(name, namespace, token=token) for name in own] for own, namespace in zip(dealt, namespaces, strict=True)
+    ]
+
+
 def build_foreign(count: int, nodes: list[list[str]], namespaces: list[str]) -> list[list[Json]]:
     """Return a lender's own `count` Pods, by cluster: dealt out among clusters, and in each among its `nodes`."""
-    dealt: list[list[Json]] = []
-    for number, (names_of_nodes, namespace) in enumerate(zip(nodes, namespaces, strict=True)):
-        pods = [build_pod(name, namespace, token=False) for name in pod_names("foreign", count)[number::len(namespaces)]]
+    dealt = deal_pods("foreign", count, namespaces, token=False)
+    for pods, names_of_nodes in zip(dealt, nodes, strict=True):
         for pod, node in zip(pods, itertools.cycle(names_of_nodes), strict=False):
             pod["spec"]["nodeName"] = node
-        dealt.append(pods)
     return dealt
 
 

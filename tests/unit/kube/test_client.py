@@ -49,9 +49,11 @@ class Server:
     script: deque[Answer] = field(default_factory=deque)
     asked: list[web.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
+        self.reached.set()
         self.bodies.append(await request.read())
         answer = self.script.popleft() if self.script else ok({})
         return await answer(request)
@@ -644,36 +646,36 @@ async def test_no_more_calls_are_in_flight_than_there_may_be(server: Server) -> 
     assert most == 3
 
 
-async def _is_late(client: Client) -> None:
+async def _is_late(client: Client, _: Server) -> None:
     with pytest.raises(Unreachable, match="no answer within"):
         await client.get(NODES, "n", deadline=0.05)
 
 
-async def _is_cancelled_in_flight(client: Client) -> None:
+async def _is_cancelled_in_flight(client: Client, server: Server) -> None:
     task = asyncio.create_task(client.get(NODES, "n"))
-    await asyncio.sleep(0.05)
+    await server.reached.wait()
     task.cancel()
     await asyncio.wait([task])
 
 
-async def _is_cancelled_while_it_waits(client: Client) -> None:
+async def _is_cancelled_while_it_waits(client: Client, server: Server) -> None:
     first, second = (asyncio.create_task(client.get(NODES, "n", deadline=0.2)) for _ in range(2))
-    await asyncio.sleep(0.05)
+    await server.reached.wait()
     second.cancel()
     await asyncio.wait([first, second])
     assert isinstance(first.exception(), Unreachable)
 
 
-async def _is_repeated(client: Client) -> None:
+async def _is_repeated(client: Client, _: Server) -> None:
     await client.get(NODES, "n")
 
 
-async def _fails(client: Client) -> None:
+async def _fails(client: Client, _: Server) -> None:
     with pytest.raises(KubeError):
         await client.get(NODES, "n")
 
 
-ENDS: dict[str, tuple[list[Answer], Callable[[Client], Awaitable[None]]]] = {
+ENDS: dict[str, tuple[list[Answer], Callable[[Client, Server], Awaitable[None]]]] = {
     "comes too late": ([hang], _is_late),
     "is cancelled in flight": ([hang], _is_cancelled_in_flight),
     "is cancelled while it waits": ([hang], _is_cancelled_while_it_waits),
@@ -690,7 +692,7 @@ async def test_however_a_call_ends_its_turn_is_given_on(server: Server, case: st
     script, end = ENDS[case]
     server.script += script
     async with Client(ServerConfig(server.url), cluster="east", connections=1) as client:
-        await end(client)
+        await end(client, server)
         server.script.clear()
         await client.get(NODES, "n", deadline=2)
 
@@ -702,7 +704,7 @@ async def test_a_write_that_may_not_be_sent_waits_for_no_turn(server: Server) ->
     server.script += [hang]
     async with Client(ServerConfig(server.url), cluster="east", connections=1, guard=refuse) as client:
         hung = asyncio.create_task(client.get(NODES, "n"))
-        await asyncio.sleep(0.05)
+        await server.reached.wait()
         with pytest.raises(NotLeading):
             await client.create(NODES, {"metadata": {"name": "n"}}, deadline=2)
         assert not hung.done()
