@@ -29,8 +29,8 @@ from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
 # Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's server
-# answers in a fifth of the time, has others to serve, and each connection takes memory (`kube.tlsbuffers`).
-_IN_FLIGHT = 32
+# answers in a fifth of the time, and has others to serve.
+_IN_FLIGHT = 16
 
 
 class PhysicalCluster:

@@ -36,6 +36,10 @@ INTRANET_API_SERVICE = ObjectKey("default", "kubernetes-intranet")
 INTRANET_DNS_SERVICE = ObjectKey("kube-system", "kube-dns-intranet")
 BOUND = "spec.nodeName!="  # a Pod that has a node keeps it; others are the scheduler's business
 
+# Calls of one process. More than a core of Python can keep busy, even where each takes 10 ms; and each connection, once opened
+# in a burst, stays and takes memory (`kube.tlsbuffers`).
+_IN_FLIGHT = 32
+
 
 class OutOfView(Exception):
     """A process that is to serve a binding keeps none of its Pods: it has to be started anew."""
@@ -71,7 +75,9 @@ class VirtualCluster:
     def __init__(
         self, config: ServerConfig, *, user_agent: str, guard: Callable[[], None] | None = None, qps: float = 0, burst: int = 0
     ) -> None:
-        self.calls = Client(config, cluster="virtual", user_agent=user_agent, qps=qps, burst=burst, guard=guard)
+        self.calls = Client(
+            config, cluster="virtual", user_agent=user_agent, qps=qps, burst=burst, guard=guard, connections=_IN_FLIGHT
+        )
         self.watches = Client(config, cluster="virtual", user_agent=user_agent)
         self.identity = Identity(self.calls)
         self.kubelet_ports = KubeletPorts()

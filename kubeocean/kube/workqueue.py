@@ -107,6 +107,12 @@ class Workqueue(Generic[K]):
             self._compact()
         self._arm()
 
+    def withdraw(self, key: K) -> None:
+        """Take back the wish for a pass at a later time, if there is one: what it was about is gone."""
+        self._due.pop(key, None)
+        if len(self._delayed) > 2 * len(self._due) + _SPARE:
+            self._compact()
+
     def retry(self, key: K, immediate: bool = False) -> None:
         """Want another pass because one failed: later with each failure in a row, or the first time at once."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1

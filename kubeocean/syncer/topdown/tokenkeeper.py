@@ -84,6 +84,10 @@ class TokenKeeper:
             self._schedule(new)
         elif old and self._living(old.summary.virtual, old.summary.uid):
             self.controller.enqueue(old.summary.virtual)
+        elif old and not self._living(old.summary.virtual):
+            # Else every Pod that comes and goes would be remembered until its token is due, most of an hour later.
+            self.controller.queue.withdraw(old.summary.virtual)
+            self._told.discard(old.summary.virtual)
 
     def _twin_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
         """Look at twins that were there before us, and at those that became ours as they ran."""

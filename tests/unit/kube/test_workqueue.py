@@ -206,6 +206,29 @@ async def test_wishes_that_earlier_ones_replaced_do_not_pile_up() -> None:
     assert len(queue._delayed) < 100
 
 
+async def test_a_wish_that_is_withdrawn_is_not_fulfilled_and_no_other_is_harmed() -> None:
+    queue = new_queue()
+    queue.add_after("a", 10.0)
+    queue.add_after("b", 20.0)
+    queue.withdraw("a")
+    queue.withdraw("nobody")
+    assert (await finish(queue), now()) == ("b", pytest.approx(20.0))
+    queue.add_after("a", 10.0)
+    queue.withdraw("a")
+    queue.add_after("a", 15.0)
+    assert (await finish(queue), now()) == ("a", pytest.approx(35.0))
+
+
+async def test_wishes_that_were_withdrawn_do_not_pile_up() -> None:
+    queue = new_queue()
+    for number in range(1000):
+        queue.add_after(str(number), 86_400.0)
+        queue.withdraw(str(number))
+    assert len(queue._delayed) < 100
+    queue.add_after("a", 5.0)
+    assert await finish(queue) == "a"
+
+
 async def test_many_delays_share_the_one_timer() -> None:
     queue = new_queue()
     for number in (5, 1, 4, 2, 3):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -192,6 +193,28 @@ async def test_none_is_made_for_a_pod_that_has_no_twin_or_has_finished() -> None
         case.world.physical_server.remove(SECRETS, case.place)
         await asyncio.sleep(1)
     assert case.writes() == ["create secrets"]
+
+
+async def test_a_pod_that_is_gone_is_not_remembered_until_its_token_would_have_been_due() -> None:
+    case = await begin()
+    async with case.keeping() as keeper:
+        await asyncio.sleep(1)
+        assert list(keeper.controller.queue._due) == [KEY]
+        case.world.virtual_server.remove(PODS, KEY)
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(1)
+        assert not keeper.controller.queue._due
+
+
+async def test_a_secret_of_a_predecessor_that_goes_takes_no_renewal_from_its_successor() -> None:
+    case = await begin()
+    predecessors = json.loads(json.dumps(case.secret()).replace(case.place.name, "earlier").replace("uid-pods-web", "earlier"))
+    async with case.keeping() as keeper:
+        case.world.physical_server.put(SECRETS, predecessors)
+        await asyncio.sleep(1)
+        case.world.physical_server.remove(SECRETS, ObjectKey("mount", "earlier"))
+        await asyncio.sleep(1)
+        assert list(keeper.controller.queue._due) == [KEY]
 
 
 async def test_a_renewal_that_fails_is_tried_again_and_told_when_time_runs_out() -> None:
