@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.percentiles import Spread
 from kubeocean.bench.results import Federated, Lap, Phase, Report, Setting, Variant
-from kubeocean.bench.scale import Scale
 from kubeocean.bench.verdict import Check, checks, compare, doubts, lap_cpu
 
 _SMALL_SHARE = 0.05  # writes per Pod below which a row is left out: the rig's own noise
@@ -28,46 +26,6 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_hotspots(report))
     for doubt in doubts(report):
         console.print(f"[bold yellow]note:[/] {doubt}")
-
-
-def print_scale(scale: Scale, console: Console) -> None:
-    """Print what many Pods that stay cost."""
-    pair, foreign, floor = scale.bytes_per_pair, scale.bytes_per_foreign, scale.floor.best
-    beside = f" beside {scale.foreign} of the lenders'" if scale.foreign else ""
-    console.print(
-        f"[bold]{scale.pods} Pods {'with' if scale.token else 'without'} token{beside}, {scale.nodes} nodes in "
-        f"{scale.clusters} clusters[/]; launcher inprocess, directScheduling true; load before {scale.load_before:.1f}"
-    )
-    table = Table("what", "measured", title="Many Pods that stay")
-    table.add_row("floor, create and delete", f"{floor.create:.1f} s, {floor.delete:.1f} s")
-    table.add_row("burst until all run", f"{scale.burst_seconds:.1f} s, {scale.burst_seconds / floor.create:.2f}× floor")
-    table.add_row(f"our writes in {scale.rest_seconds:g} s at rest, beside Leases", _list_writes(scale.writes_at_rest))
-    if scale.cpu_at_rest is not None and scale.rest_seconds:
-        table.add_row("CPU at rest", f"{100 * scale.cpu_at_rest / scale.rest_seconds:.1f} % of a core")
-    for how, restart in (("restart", scale.restart), ("rolling restart", scale.rolling)):
-        table.add_row(f"{how}: from the stop of the old one until it leads", f"{restart.leading:.1f} s")
-        table.add_row(f"{how}: from leadership to steady", f"{restart.steady:.1f} s")
-        if restart.cpu_seconds is not None:
-            table.add_row(f"{how}: CPU until steady", f"{restart.cpu_seconds:.1f} s")
-        table.add_row(f"{how}: our writes beside Leases", _list_writes(restart.writes))
-        table.add_row(f"{how}: deletions among them", str(restart.deletes))
-    for when, used in (
-        ("before the first Pod", scale.memory_empty),
-        ("with the lenders' Pods", scale.memory_foreign if scale.foreign else None),
-        ("after the burst", scale.memory_after_burst), ("after the restart", scale.memory_after_restart),
-    ):
-        if used is not None:
-            table.add_row(f"manager's memory {when}", f"{used / 2**20:.0f} MiB")
-    if foreign is not None:
-        table.add_row("memory per Pod of a lender's", f"{foreign / 2**10:.1f} KiB")
-    if pair is not None:
-        table.add_row("memory per Pod pair, after the restart", f"{pair / 2**10:.1f} KiB")
-    table.add_row("deleting them all", f"{scale.delete_seconds:.1f} s, {scale.delete_seconds / floor.delete:.2f}× floor")
-    console.print(table)
-
-
-def _list_writes(writes: Iterable[WriteCount]) -> str:
-    return ", ".join(f"{each.count} × {each.side} {each.verb} {each.resource}" for each in writes) or "none"
 
 
 def _headline(setting: Setting) -> str:

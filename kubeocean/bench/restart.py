@@ -9,12 +9,10 @@ fault. *Steady* is when it has looked at every Pod at least once since it leads 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
 
-from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.managed import Manager
 from kubeocean.bench.meter import LONG_SILENCE
@@ -22,28 +20,11 @@ from kubeocean.bench.page import read_page
 from kubeocean.bench.poll import until_true
 from kubeocean.bench.procfs import cpu_seconds
 from kubeocean.bench.rig import Rig
+from kubeocean.bench.scaleresults import Restart
 from kubeocean.sandbox.commands import LOOPBACK
 from kubeocean.sandbox.ports import choose_ports
 
 STEADY_WITHIN = 120.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Seconds until the new process leads, and from then until it is steady; its CPU until then, and our writes but Leases.
-
-    The first are counted from the moment the old one was told to stop.
-    """
-
-    leading: float
-    steady: float
-    cpu_seconds: float | None
-    writes: list[WriteCount]
-
-    @property
-    def deletes(self) -> int:
-        """Return how much of it was deletion."""
-        return sum(each.count for each in self.writes if each.verb.startswith("delete"))
 
 
 async def restart_cold(rig: Rig, manager: Manager, pods: int) -> Restart:

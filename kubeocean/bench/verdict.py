@@ -24,7 +24,7 @@ MEMORY, MEMORY_PER_POD = 90 * 2**20, 16 * 2**10  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One figure against its limits; `unit` is "×", "ms", "writes", "MiB" or "streams"."""
+    """One figure against its limits; `unit` is "×", "ms", "s", "writes", "KiB", "MiB" or "streams"."""
 
     what: str
     unit: str

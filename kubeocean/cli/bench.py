@@ -18,11 +18,14 @@ from rich.console import Console
 
 from kubeocean.bench.errors import BenchError
 from kubeocean.bench.flight import loop_factory
-from kubeocean.bench.report import print_report, print_scale
+from kubeocean.bench.report import print_report
 from kubeocean.bench.results import Report
 from kubeocean.bench.rig import RigSpec
 from kubeocean.bench.run import BurstSpec, measure_burst
-from kubeocean.bench.scale import Scale, ScaleSpec, measure_scale
+from kubeocean.bench.scale import ScaleSpec, measure_scale
+from kubeocean.bench.scalereport import print_scale
+from kubeocean.bench.scaleresults import Scale
+from kubeocean.bench.scaleverdict import scale_checks
 from kubeocean.bench.streamreport import print_streams
 from kubeocean.bench.streamresults import WAYS, Streams
 from kubeocean.bench.streams import StreamsSpec, measure_streams
@@ -118,8 +121,8 @@ def scale(
 ) -> None:
     """Measure many Pods that stay: their burst, what they cost at rest, and a restart of the manager over them.
 
-    A restart is to write nothing beside Leases and to delete nothing. Takes some minutes; the exit code is 0 whenever there are
-    figures, good or bad.
+    A restart is to write nothing beside Leases and to delete nothing. 1000 Pods take about five minutes, 5000 twenty; the exit
+    code is 0 whenever there are figures, good or bad.
 
     Example:  kubeocean bench scale --pods 1000 --nodes 20 --rest-seconds 30
     """
@@ -182,8 +185,11 @@ def as_json(report: Report) -> Json:
 
 
 def scale_as_json(figures: Scale) -> Json:
-    """Return the figures, and what is computed of them."""
-    return asdict(figures) | {"bytes_per_pair": figures.bytes_per_pair, "bytes_per_foreign": figures.bytes_per_foreign}
+    """Return the figures, and what follows from them."""
+    return asdict(figures) | {
+        "bytes_per_pair": figures.bytes_per_pair, "bytes_per_foreign": figures.bytes_per_foreign,
+        "checks": [asdict(check) | {"keeps_final": check.keeps_final} for check in scale_checks(figures)],
+    }
 
 
 def streams_as_json(figures: Streams) -> Json:

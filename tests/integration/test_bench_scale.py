@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,15 @@ async def test_a_small_run_gives_every_figure_and_a_restart_writes_nothing(asset
     said: list[str] = []
     spec = ScaleSpec(pods=20, foreign=7, rest_seconds=2.0, rig=RigSpec(clusters=2, nodes=2, root=tmp_path))
     found = await measure_scale(spec, LineProgress(said.append))
-    assert (found.pods, found.nodes, found.clusters) == (20, 2, 2)
+    assert (found.setting.pods, found.setting.nodes, found.setting.clusters) == (20, 2, 2)
     assert "7 Pods of the lenders'" in said
-    assert min(found.floor.best.create, found.burst_seconds, found.delete_seconds) > 0
+    for lap in (found.floor.best, found.ceiling.best, found.lap):
+        assert min(lap.create, lap.delete) > 0
     assert found.writes_at_rest == []
     for restart in (found.restart, found.rolling):
         assert min(restart.leading, restart.steady) >= 0
         assert (restart.writes, restart.deletes) == ([], 0)
     if sys.platform == "linux":
-        assert None not in (found.memory_empty, found.memory_foreign, found.memory_after_burst, found.memory_after_restart)
-        assert found.cpu_at_rest is not None
+        known = (*astuple(found.memory), found.cpu_creating, found.cpu_deleting, found.cpu_at_rest)
+        assert None not in known
     assert os.listdir(tmp_path) == []
