@@ -35,7 +35,7 @@ _NAMESPACES = 5  # tenants among whom the Pods are dealt out
 
 @dataclass(frozen=True, slots=True)
 class ScaleSpec:
-    """What to measure: `pods` on the rig's nodes beside `foreign` ones, `rest_seconds` of doing nothing, one restart."""
+    """What to measure: `pods` on the rig's nodes beside `foreign` ones, `rest_seconds` of doing nothing, two restarts."""
 
     pods: int = 5000
     foreign: int = 0

@@ -28,7 +28,10 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class ManagerMemory:
-    """Resident bytes of the manager at four moments; None where the system does not tell. `foreign`: with the lenders' Pods."""
+    """Resident bytes of the manager; None where the system does not tell.
+
+    With no Pods, with those of the lenders, after the burst of ours, after the restart.
+    """
 
     empty: int | None
     foreign: int | None

@@ -1,6 +1,6 @@
 """How the figures of many Pods that stay stand against their budgets. Pure.
 
-The burst has none here: its budget holds for 500 to 1,000 Pods (`bench.verdict`), and the ratios stand in the report.
+The burst has none here: that of `bench.verdict` is for 500 to 1,000 Pods, and the ratios stand in the report.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
 # Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's server
-# answers in a fifth of the time, and has others to serve.
+# answers in a fifth of the time, and has others to serve. At 50 ms away they are 320 calls a second.
 _IN_FLIGHT = 16
 
 

@@ -36,8 +36,8 @@ INTRANET_API_SERVICE = ObjectKey("default", "kubernetes-intranet")
 INTRANET_DNS_SERVICE = ObjectKey("kube-system", "kube-dns-intranet")
 BOUND = "spec.nodeName!="  # a Pod that has a node keeps it; others are the scheduler's business
 
-# Calls of one process. More than a core of Python can keep busy, even where each takes 10 ms; and each connection, once opened
-# in a burst, stays and takes memory (`kube.tlsbuffers`).
+# Calls of one process. More than a core of Python can keep busy, even where each takes 10 ms; and each connection
+# that a burst opens takes memory (`kube.tlsbuffers`), which the process keeps.
 _IN_FLIGHT = 32
 
 

@@ -60,7 +60,7 @@ def vnode_prefix(cluster_id: str) -> str:
     return f"vnode-{cluster_id}-"
 
 
-@lru_cache(maxsize=2048)  # asked several times in each pass over a Pod; more would only remember Pods that are gone
+@lru_cache(maxsize=2048)  # asked several times in each pass over a Pod, and hardly ever later
 def physical_name(name: str, namespace: str) -> str:
     """Return the name in the mountNamespace of the twin of a Pod, ConfigMap, Secret or claim: DNS subdomain.
 

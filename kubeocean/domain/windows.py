@@ -94,8 +94,10 @@ def _look_ahead(
 ) -> tuple[datetime | None, datetime | None]:
     before, revisit_at = active_at(now), None
     for days in (2, _HORIZON_DAYS):  # the next edge is nearly always near, and looking far costs seven times more
+        # Windows that start later are not asked for their edges: what was found counts only before the first of those may be.
+        unseen = datetime.combine(now.astimezone(tz).date() + (days + 1) * _DAY, time.min, tz).astimezone(UTC)
         for instant in sorted({*_edges(windows, tz, now, days), *_shifts(tz, now, days)}):
-            if instant <= now:
+            if not now < instant < unseen:
                 continue
             active = active_at(instant)
             if revisit_at is None and active != before:

@@ -88,6 +88,12 @@ class Controller(Generic[K]):
         """Want a pass for `key`; a `low` wish can wait until there are no others."""
         self.queue.add(key, low=low)
 
+    def withdraw(self, key: K) -> None:
+        """Take that nothing is wanted of `key` at a later time, and that its failures are history: what it named is gone."""
+        self.queue.withdraw(key)
+        self.queue.forget(key)
+        self._complaints.pop(key, None)
+
     async def run(self) -> NoReturn:
         """Work until cancelled; what was interrupted is queued again, so it may be run once more later.
 

@@ -6,8 +6,8 @@ That is 256 KiB. With two TLS records at a time instead of sixteen,
     a pooled connection to an API server                        takes 105 KiB instead of 328 (100 of them measured),
 
 a keystroke is as quick, and a gigabyte costs a tenth more CPU (3.0 s instead of 2.7 on a machine of two cores). Most streams
-are people at a prompt, most answers are one object; there may be thousands of the first, and a burst keeps more than a hundred
-connections of a manager busy. So memory counts for more. uvloop has its own TLS and is as it is: 84 KiB.
+are people at a prompt, most answers are one object; there may be thousands of the first, and a burst keeps a manager's
+connections busy, 16 for each lender and 32 more. So memory counts for more. uvloop has its own TLS and is as it is: 84 KiB.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     instant on the Secret ─┐
     Secret gone or altered ┼─► key of the virtual Pod ─► what must its Secrets hold? ─► TokenRequest, live read, one PATCH
-    another root CA ───────┘
+    another root CA ───────┤
+    virtual node is back ──┘
 
 The Pod's own pass makes its Secrets before the twin and removes them after it (`tokens`, `syncer.pods`); in between they are
 looked after here. When a token is due stands on its Secret and is known from the cache: nothing is asked of anybody before,
@@ -20,6 +21,7 @@ from kubeocean.api import names
 from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
+from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podtoken import TokenSecret
@@ -64,11 +66,12 @@ class TokenKeeper:
         self._starting = False
 
     def attach(self) -> None:
-        """Listen to the Secrets and root certificates; a Pod that lost all of its Secrets meanwhile is looked at as well."""
+        """Listen to all that may make a token due; a Pod that lost all of its Secrets meanwhile is looked at as well."""
         self._starting = True
         self._pairing.listen(self._pairing.physical.token_secrets, self._secret_changed)
         self._pairing.listen(self._pairing.virtual.root_cas, self._root_ca_changed)
         self._pairing.listen(self._pairing.physical.pods, self._twin_changed)
+        self._pairing.listen(self._pairing.virtual.nodes, self._node_changed)
         self._starting = False
 
     def look_again(self) -> None:
@@ -84,10 +87,15 @@ class TokenKeeper:
             self._schedule(new)
         elif old and self._living(old.summary.virtual, old.summary.uid):
             self.controller.enqueue(old.summary.virtual)
-        elif old and not self._living(old.summary.virtual):
-            # Else every Pod that comes and goes would be remembered until its token is due, most of an hour later.
-            self.controller.queue.withdraw(old.summary.virtual)
-            self._told.discard(old.summary.virtual)
+        elif old and self._is_over(old.summary.virtual):
+            self._forget(old.summary.virtual)
+
+    def _node_changed(self, old: Entry[str] | None, new: Entry[str] | None) -> None:
+        # A virtual node that was away is back, or its mark is. Until then its Pods were nobody's, and what came due passed by.
+        if new and not self._starting and (old is None or old.summary != new.summary):
+            for entry in self._pairing.virtual.pods.store.by_index(BY_NODE, new.key.name):
+                if self._living(entry.key):
+                    self.controller.enqueue(entry.key, low=True)
 
     def _twin_changed(self, old: Entry[PhysicalPod] | None, new: Entry[PhysicalPod] | None) -> None:
         """Look at twins that were there before us, and at those that became ours as they ran."""
@@ -119,12 +127,23 @@ class TokenKeeper:
             return None
         return vpod if self._pairing.physical_node_of(vpod.summary.node) else None
 
+    def _is_over(self, key: ObjectKey) -> bool:
+        """Tell whether no Pod of this name can need a token any more. One whose virtual node is away may be back with it."""
+        vpod = self._pairing.virtual.pods.store.get(key)
+        return vpod is None or vpod.summary.finished
+
+    def _forget(self, key: ObjectKey) -> None:
+        # Else every Pod that comes and goes would be remembered until its token is due, most of an hour later.
+        self.controller.withdraw(key)
+        self._told.discard(key)
+
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring the token Secrets of one Pod up to date, and come back when the next of them is due."""
         living = self._living(key)
         if living is None:
-            self._told.discard(key)
+            if self._is_over(key):
+                self._forget(key)
             return Result()
         vpod = living.object()
         if not any("projected" in volume or "configMap" in volume for volume in vpod["spec"].get("volumes") or ()):

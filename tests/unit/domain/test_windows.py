@@ -50,6 +50,12 @@ PROMISES: dict[str, tuple[list[TimeWindow], str, str, bool, str | None]] = {
         [window("22:00-06:00", "Friday")], "UTC", "2026-01-02T05:00", False, "2026-01-02T22:00"),
     "Sunday's night reaches into Monday": (
         [window("22:00-06:00", "Sunday")], "UTC", "2026-01-05T06:00:59", True, "2026-01-05T06:01"),
+    "a night that would end days from now hides no window that opens before it does": (
+        [window("22:00-06:00", "Monday"), window("04:00-12:00", "Friday")], "UTC", "2026-01-13T07:00", False,
+        "2026-01-16T04:00"),
+    "nor one that opens at that very midnight": (
+        [window("00:30-00:00", "Monday"), window("00:00-00:30", "Friday")], "UTC", "2026-01-13T00:01", False,
+        "2026-01-16T00:00"),
     "the policy's zone counts, not UTC": (
         [window("09:00-17:00")], "Asia/Shanghai", "2026-01-01T01:00+00:00", True, "2026-01-01T09:01+00:00"),
     "the weekday is that of the zone": (
@@ -141,10 +147,12 @@ def test_next_change_is_the_first_minute_at_which_the_clock_says_otherwise(
 ) -> None:
     found = state(windows, zone, now)
     assert found.open == open_by_the_clock(windows, zone, now)
-    end = min(found.next_change or now + timedelta(days=15), now + timedelta(days=2))
-    minute = now.replace(second=0, microsecond=0)
-    while (minute := minute + timedelta(minutes=1)) < end:
-        assert open_by_the_clock(windows, zone, minute) == found.open
+    end = found.next_change or now + timedelta(days=15)
+    # The first two days and the last one, where mistakes live: every minute of two weeks would take long.
+    for begins, ends in ((now, min(end, now + timedelta(days=2))), (max(now, end - timedelta(days=1)), end)):
+        minute = begins.replace(second=0, microsecond=0)
+        while (minute := minute + timedelta(minutes=1)) < ends:
+            assert open_by_the_clock(windows, zone, minute) == found.open
     if found.next_change is not None:
         assert found.next_change > now
         assert open_by_the_clock(windows, zone, found.next_change) != found.open

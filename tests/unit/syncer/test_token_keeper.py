@@ -14,7 +14,7 @@ from kubeocean.domain.naming import physical_name, token_secret_name
 from kubeocean.kube.errors import NotFound, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, PODS, SECRETS
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
@@ -204,6 +204,39 @@ async def test_a_pod_that_is_gone_is_not_remembered_until_its_token_would_have_b
         case.world.physical_server.remove(SECRETS, case.place)
         await asyncio.sleep(1)
         assert not keeper.controller.queue._due
+
+
+VNODE = ObjectKey("", "vnode-edge-node-1")
+
+
+async def test_a_secret_that_goes_while_its_virtual_node_is_away_is_made_again_once_that_is_back() -> None:
+    case = await begin()
+    async with case.keeping():
+        node = case.world.virtual_server.remove(NODES, VNODE)
+        await asyncio.sleep(1)
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(1)
+        assert case.writes() == ["create secrets"]
+        case.world.virtual_server.put(NODES, node)
+        await asyncio.sleep(1)
+    assert case.writes() == ["create secrets", "create secrets"]
+    assert "vault" in case.files()["token-1"]
+
+
+async def test_what_comes_due_while_a_virtual_node_is_away_is_renewed_once_it_is_back_or_its_mark_is() -> None:
+    case = await begin()
+    async with case.keeping():
+        node = case.world.virtual_server.remove(NODES, VNODE)
+        await asyncio.sleep(SHORTEST * 0.82)
+        unmarked = {**node, "metadata": {**node["metadata"], "labels": {}, "annotations": {}}}
+        case.world.virtual_server.put(NODES, unmarked)
+        await asyncio.sleep(1)
+        assert case.writes() == ["create secrets"]
+        case.world.virtual_server.put(NODES, node)
+        await asyncio.sleep(1)
+        assert case.writes() == ["create secrets", "patch secrets"]
+        await asyncio.sleep(SHORTEST * 0.82)
+    assert case.writes() == ["create secrets", "patch secrets", "patch secrets"]
 
 
 async def test_a_secret_of_a_predecessor_that_goes_takes_no_renewal_from_its_successor() -> None:
