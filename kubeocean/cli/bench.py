@@ -121,7 +121,7 @@ def scale(
 ) -> None:
     """Measure many Pods that stay: their burst, what they cost at rest, and a restart of the manager over them.
 
-    A restart is to write nothing beside Leases and to delete nothing. 1000 Pods take about five minutes, 5000 twenty; the exit
+    A restart is to write nothing beside Leases and to delete nothing. Takes some minutes, for thousands of Pods many; the exit
     code is 0 whenever there are figures, good or bad.
 
     Example:  kubeocean bench scale --pods 1000 --nodes 20 --rest-seconds 30

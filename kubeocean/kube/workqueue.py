@@ -103,15 +103,13 @@ class Workqueue(Generic[K]):
             return
         self._due[key] = when
         heappush(self._delayed, (when, next(self._order), key))
-        if len(self._delayed) > 2 * len(self._due) + _SPARE:
-            self._compact()
+        self._compact()
         self._arm()
 
     def withdraw(self, key: K) -> None:
         """Take back the wish for a pass at a later time, if there is one: what it was about is gone."""
         self._due.pop(key, None)
-        if len(self._delayed) > 2 * len(self._due) + _SPARE:
-            self._compact()
+        self._compact()
 
     def retry(self, key: K, immediate: bool = False) -> None:
         """Want another pass because one failed: later with each failure in a row, or the first time at once."""
@@ -209,7 +207,9 @@ class Workqueue(Generic[K]):
         self._timer = asyncio.get_running_loop().call_at(when, self._ring)
 
     def _compact(self) -> None:
-        """Drop the wishes that earlier ones have replaced: those for a far-off instant would pile up until it comes."""
+        """Drop the wishes that were replaced or withdrawn once they are most: those for a far-off instant would pile up."""
+        if len(self._delayed) <= 2 * len(self._due) + _SPARE:
+            return
         self._delayed = [wish for wish in self._delayed if self._due.get(wish[2]) == wish[0]]
         heapify(self._delayed)
 

@@ -90,6 +90,7 @@ def test_the_report_names_what_a_restart_wrote_and_deleted_and_what_pods_cost() 
     assert MESSY.deletes == 2
     for part in (
         "beside 1024 of the lenders'", "1.25× floor", "1.50× floor", "2.00× floor", "10.0 % of a core", "16.00 KiB",
+        "3.00 KiB",
     ):
         assert part in text, part
     per_pod = next(line for line in text.splitlines() if "CPU, ms per Pod" in line)
