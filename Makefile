@@ -45,7 +45,7 @@ check: $(READY) ## Lint, type-check, check the layers and that generated files a
 	@$(BIN)/lint-imports --no-logo
 	@set -e; for verify in $(filter-out hack/verify-generated,$(wildcard hack/verify-*)); do $$verify; done
 
-bench: $(READY) assets ## Measure a burst of Pods: direct, floor and federated in one run
+bench: $(READY) assets ## Measure a burst of Pods: direct, floor, ceiling and federated in one run
 	@$(BIN)/kubeocean bench burst --pods 500 --nodes 50
 
 assets: $(READY) ## Find or build the real Kubernetes binaries (once; about 8 minutes)

@@ -41,9 +41,11 @@ async def federate(
             rig.meter.add("proxier", proxier)
         try:
             yield manager
-        finally:
+        except BaseException:
             if rig.lasts:
                 await _unbind(rig, made)
+            raise
+        await _unbind(rig, made)
 
 
 async def _refuse_a_second_manager(virtual: Client) -> None:
@@ -122,7 +124,7 @@ def _why_not(rig: Rig, manager: Manager) -> str:
 
 
 async def _unbind(rig: Rig, made: list[tuple[Resource, Json]]) -> None:
-    """Leave a lasting sandbox as it was: bindings go while the manager is still there to clean up behind them."""
+    """Leave the rig as it was: bindings go while the manager is still there to clean up behind them."""
     virtual = rig.virtual
     for wanted in (CLUSTERBINDINGS, RESOURCELEASINGPOLICIES, SECRETS):
         for resource, obj in made:

@@ -28,10 +28,13 @@ _NODE = "kubeocean-bench-floor"
 _NODE_OF_NOBODY: Json = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": _NODE}}
 
 
-async def measure_floor(rig: Rig, pods: int, *, token: bool) -> tuple[Floor, Phase]:
-    """Return the best of three rounds, and the phase of all of them. token: the Pods are those that have one."""
+async def measure_floor(rig: Rig, pods: int, *, token: bool, name: str = "floor") -> tuple[Floor, Phase]:
+    """Return the best of three rounds, and the phase of all of them. token: the Pods are those that have one.
+
+    Measured again in the same run, it needs another `name`.
+    """
     async with AsyncExitStack() as stack:
         for client in (rig.virtual, *rig.physical):
             await stack.enter_async_context(rig.node(client, _NODE_OF_NOBODY))
         nodes = [[_NODE]] * len(rig.physical)
-        return await measure_rounds(rig, "floor", [[_NODE]], nodes, pods, token=token, rigged=False)
+        return await measure_rounds(rig, name, [[_NODE]], nodes, pods, token=token, rigged=False)

@@ -50,13 +50,19 @@ def _variant(variant: Variant, pods: int) -> Iterable[RenderableType]:
 
 def _laps(variant: Variant) -> Table:
     baseline, ratios = variant.baseline, compare(variant)
-    table = Table("seconds", "create → all Running", "ratio", "delete → all gone", "ratio", title="The burst")
-    direct, floor, lap = baseline.direct, baseline.floor, variant.federated.lap
+    title = "The burst; × floor: midway between floor before and floor after"
+    table = Table("seconds", "create → all Running", "ratio", "delete → all gone", "ratio", title=title)
+    direct, floor, after, lap = baseline.direct, baseline.floor, variant.floor_after, variant.federated.lap
     table.add_row("direct", f"{direct.create:.2f}", "", f"{direct.delete:.2f}", "")
     ceiling = baseline.ceiling
     table.add_row(
-        f"floor {_rounds(floor.rounds)}", f"{floor.best.create:.2f}", f"{ratios.floor_create:.2f}× direct",
+        f"floor before {_rounds(floor.rounds)}", f"{floor.best.create:.2f}", f"{ratios.floor_create:.2f}× direct",
         f"{floor.best.delete:.2f}", f"{ratios.floor_delete:.2f}× direct",
+    )
+    table.add_row(
+        f"floor after {_rounds(after.rounds)}",
+        f"{after.best.create:.2f}", f"{after.best.create / floor.best.create:.2f}× before",
+        f"{after.best.delete:.2f}", f"{after.best.delete / floor.best.delete:.2f}× before",
     )
     table.add_row(
         f"the rig's own ceiling {_rounds(ceiling.rounds)}", f"{ceiling.best.create:.2f}", f"{ratios.ceiling_create:.2f}× floor",

@@ -92,11 +92,18 @@ class Federated:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """All figures with or without a token in every Pod."""
+    """All figures with or without a token in every Pod; `floor_after` is the floor measured again when Kubeocean had gone."""
 
     token: bool
     baseline: Baseline
     federated: Federated
+    floor_after: Floor
+
+    @property
+    def floor(self) -> Lap:
+        """Return what federating is held against: midway between the floor before it and the floor after it."""
+        before, after = self.baseline.floor.best, self.floor_after.best
+        return Lap((before.create + after.create) / 2, (before.delete + after.delete) / 2)
 
 
 @dataclass(frozen=True, slots=True)

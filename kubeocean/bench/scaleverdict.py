@@ -23,6 +23,15 @@ def scale_checks(scale: Scale) -> list[Check]:
     ]
 
 
+def scale_ratios(scale: Scale) -> dict[str, float]:
+    """Return the burst and the rig's own ceiling as multiples of the floor."""
+    floor, ceiling, lap = scale.floor.best, scale.ceiling.best, scale.lap
+    return {
+        "create": lap.create / floor.create, "delete": lap.delete / floor.delete,
+        "ceiling_create": ceiling.create / floor.create, "ceiling_delete": ceiling.delete / floor.delete,
+    }
+
+
 def _restarts(scale: Scale) -> Iterator[Check]:
     for how, restart in (("restart", scale.restart), ("rolling restart", scale.rolling)):
         yield Check(f"{how}: from leadership to steady", "s", restart.steady, STEADY_SECONDS, STEADY_SECONDS)

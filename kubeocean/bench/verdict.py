@@ -16,6 +16,7 @@ from kubeocean.bench.results import Federated, Report, Variant
 CREATE_NOW, CREATE_FINAL = 1.5, 1.25  # × floor
 DELETE_NOW, DELETE_FINAL = 1.5, 1.25
 WORST_FLOOR = 2.2  # × direct; beyond that something disturbed the run
+WORST_DRIFT = 0.2  # by how much the floor before and the floor after may differ; beyond that the machine's pace has changed
 TWIN_MS = {False: (8.0, 25.0), True: (15.0, 50.0)}  # by token: p50, p99
 MIRROR_MS = (7.0, 25.0)
 WRITES = {False: (3, 2), True: (4, 4)}  # by token: virtual, physical, in a Pod's life
@@ -63,11 +64,11 @@ class Ratios:
 
 def compare(variant: Variant) -> Ratios:
     """Return federated / floor, floor / direct, CPU, ceiling / floor and federated / ceiling."""
-    baseline, lap = variant.baseline, variant.federated.lap
-    floor, direct, ceiling = baseline.floor.best, baseline.direct, baseline.ceiling.best
+    baseline, lap, floor = variant.baseline, variant.federated.lap, variant.floor
+    direct, ceiling, before = baseline.direct, baseline.ceiling.best, baseline.floor.best
     floor_cpu = sum(baseline.floor_phase.cpu.values()) / len(baseline.floor.rounds)
     return Ratios(
-        lap.create / floor.create, lap.delete / floor.delete, floor.create / direct.create, floor.delete / direct.delete,
+        lap.create / floor.create, lap.delete / floor.delete, before.create / direct.create, before.delete / direct.delete,
         lap_cpu(variant.federated) / floor_cpu if floor_cpu else 0.0,
         ceiling.create / floor.create, ceiling.delete / floor.delete,
         lap.create / ceiling.create, lap.delete / ceiling.delete,
@@ -126,8 +127,17 @@ def doubts(report: Report) -> list[str]:
     if setting.profiled:
         found.append("the manager ran under a profiler, which slows it: its times, CPU and memory are not its own")
     for variant in report.variants:
-        ratio = compare(variant).floor_create
+        ratio, name = compare(variant).floor_create, "with token" if variant.token else "without token"
         if ratio > WORST_FLOOR:
-            name = "with token" if variant.token else "without token"
             found.append(f"a bad run: the floor {name} is {ratio:.2f}× direct, more than {WORST_FLOOR}×")
+        found += [
+            f"the machine's pace changed: {what} the floor's Pods {name} took {before:.2f} s before and {after:.2f} s after"
+            for what, before, after in _floors(variant) if max(before, after) > min(before, after) * (1 + WORST_DRIFT)
+        ]
     return found
+
+
+def _floors(variant: Variant) -> Iterator[tuple[str, float, float]]:
+    before, after = variant.baseline.floor.best, variant.floor_after.best
+    yield "creating", before.create, after.create
+    yield "deleting", before.delete, after.delete

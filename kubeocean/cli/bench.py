@@ -25,7 +25,7 @@ from kubeocean.bench.run import BurstSpec, measure_burst
 from kubeocean.bench.scale import ScaleSpec, measure_scale
 from kubeocean.bench.scalereport import print_scale
 from kubeocean.bench.scaleresults import Scale
-from kubeocean.bench.scaleverdict import scale_checks
+from kubeocean.bench.scaleverdict import scale_checks, scale_ratios
 from kubeocean.bench.streamreport import print_streams
 from kubeocean.bench.streamresults import WAYS, Streams
 from kubeocean.bench.streams import StreamsSpec, measure_streams
@@ -45,7 +45,8 @@ app = typer.Typer(
     help="""Benchmarks on a sandbox of their own.
 
 Absolute times belong to one machine at one moment. So every run measures its own yardsticks first, and what counts are
-ratios: *direct*, the same Pods sent straight to one API server, and *floor*, the writes no federation can avoid.
+ratios: *direct*, the same Pods sent straight to one API server; *floor*, the writes no federation can avoid; and *ceiling*, the
+same writes on this rig with its scheduler and KWOK at work: what it would show for a federation that costs nothing.
 """,
 )
 
@@ -86,10 +87,10 @@ def burst(
     sandbox: Annotated[str, typer.Option(help="Use this running sandbox; --nodes and --clusters are what it has.")] = "",
     root: Root = None,
 ) -> None:
-    """Measure a burst of Pods: direct, floor and federated, in one run.
+    """Measure a burst of Pods: direct, floor, ceiling, federated and the floor once more, in one run.
 
-    Then a quiet time for latencies, and from the API servers' audit logs who wrote how often. Takes some minutes; the exit
-    code is 0 whenever there are figures, good or bad.
+    After the federated bursts a quiet time for latencies, and from the API servers' audit logs who wrote how often. Takes some
+    minutes; the exit code is 0 whenever there are figures, good or bad.
 
     Example:  kubeocean bench burst --pods 500 --nodes 50 --no-token
     """
@@ -187,6 +188,7 @@ def as_json(report: Report) -> Json:
 def scale_as_json(figures: Scale) -> Json:
     """Return the figures, and what follows from them."""
     return asdict(figures) | {
+        "ratios": scale_ratios(figures),
         "bytes_per_pair": figures.bytes_per_pair, "bytes_per_foreign": figures.bytes_per_foreign,
         "checks": [asdict(check) | {"keeps_final": check.keeps_final} for check in scale_checks(figures)],
     }

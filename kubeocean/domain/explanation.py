@@ -18,7 +18,7 @@ from kubeocean.domain.podpair import recorded_twin
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.podscheduling import given_up
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, name_of, namespace_of, parse_time
+from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, format_time, is_deleting, name_of, namespace_of, parse_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,22 @@ def _steps(story: PodStory) -> Iterator[Step]:
     if at := _became_true(vpod, "PodScheduled"):
         yield Step(_SCHEDULED, Side.VIRTUAL, at, f"onto {vpod['spec'].get('nodeName')}")
     for copy in story.copies:
-        yield Step(_DEPENDENCY, Side.PHYSICAL, _created(copy), f"{copy.get('kind', 'object')} {name_of(copy)}")
+        yield _dependency(copy, vpod)
     if at := _became_true(vpod, "Ready"):
         yield Step(_READY_ABOVE, Side.VIRTUAL, at)
     if at := _asked_to_go(vpod):
         yield Step(_ENDING, Side.VIRTUAL, at, f"with {vpod['metadata'].get('deletionGracePeriodSeconds') or 0} s of grace")
     yield from _steps_below(ppod) if ppod else ()
     yield from _ends(ppod or vpod, Side.PHYSICAL if ppod else Side.VIRTUAL)
+
+
+def _dependency(copy: Json, vpod: Json) -> Step:
+    """Return when a copy was ready for the Pod: one that was there before it, for another Pod, as soon as it was needed."""
+    made, what = _created(copy), f"{copy.get('kind', 'object')} {name_of(copy)}"
+    if made < _created(vpod):
+        needed = _became_true(vpod, "PodScheduled") or _created(vpod)
+        return Step(_DEPENDENCY, Side.PHYSICAL, needed, f"{what}, there since {format_time(made)}")
+    return Step(_DEPENDENCY, Side.PHYSICAL, made, what)
 
 
 def _steps_below(ppod: Json) -> Iterator[Step]:

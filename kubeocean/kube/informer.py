@@ -41,6 +41,7 @@ _log = structlog.get_logger(__name__)
 _REMEMBERED_DELETIONS = 8192
 
 _EVENTS = Counter("informer_events_total", "Changes taken from watches and lists.", ["informer"])
+_PASSED_OVER = Counter("informer_events_passed_over_total", "Changes that cannot concern us, not even decoded.", ["informer"])
 _LISTS = Counter("informer_lists_total", "Complete lists; beyond the first, the watch lost its place.", ["informer"])
 _BROKEN = Counter("informer_callback_errors_total", "Exceptions of transforms, summaries and handlers.", ["informer"])
 _OBJECTS = Gauge("informer_objects", "Objects in the store.", ["informer"])
@@ -87,6 +88,7 @@ class Informer(Generic[S]):
             timing=timing, skimmer=skimmer,
         )
         self._count_event = _EVENTS.labels(self.name).inc
+        self._count_passed_over = _PASSED_OVER.labels(self.name).inc
         self._count_list = _LISTS.labels(self.name).inc
         self._count_broken = _BROKEN.labels(self.name).inc
         store = weakref.ref(self.store)
@@ -231,6 +233,11 @@ class Informer(Generic[S]):
             self.latest_revision = revision
             while self._waiting and self._waiting[0][0] <= revision:
                 self._safely(heappop(self._waiting)[2])
+
+    def pass_over(self, revision: int) -> None:
+        """See listwatch.Sink."""
+        self._count_passed_over()
+        self.advance(revision)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

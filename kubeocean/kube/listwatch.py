@@ -65,6 +65,9 @@ class Sink(Protocol):
     def advance(self, revision: int) -> None:
         """Take that nothing up to `revision` is still to come."""
 
+    def pass_over(self, revision: int) -> None:
+        """Take that what happened at `revision` concerns somebody else, and that nothing up to it is still to come."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -174,7 +177,7 @@ class ListWatch:
         if self.phase is Phase.WATCHING:
             self.position = position
             self._headway()
-            self._sink.advance(revision(position))
+            self._sink.pass_over(revision(position))
 
     def listed(self, resource_version: str) -> None:
         """Take that the whole list was told to the sink."""

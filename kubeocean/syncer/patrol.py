@@ -4,7 +4,8 @@ Controllers are woken by changes. Should one ever be missed, by them or by us, n
 a lost twin would wait for ever. So every couple of minutes all Pods, copies, mirrors and virtual nodes are compared, with the
 questions of `kubeocean verify` (`domain.podfindings`) or those of their controllers, and from the caches alone. Nothing is
 written here: what disagrees twice, some seconds apart, and is thus not merely in flight, is queued for the controller whose it
-is, which decides anew and proves before it acts. It is counted and told once; a fault that lasts is no news in the next round.
+is, which decides anew and proves before it acts; Pods behind those to which something happens now. It is counted and told once;
+a fault that lasts is no news in the next round.
 
 It takes its time: after a few milliseconds of work it lets others have the loop. 10,000 Pods cost about a second, spread over
 several.
@@ -145,7 +146,7 @@ class Patrol:
         elif suspect.place and suspect.kind != Kind.LEFTOVER_TOKEN and not _is_twin_name(suspect.place, suspect.key):
             self._strays.look_again()
         else:
-            self._pods.controller.enqueue(suspect.key)
+            self._pods.controller.enqueue(suspect.key, low=True)
 
 
 def _is_twin_name(place: ObjectKey, virtual: ObjectKey) -> bool:

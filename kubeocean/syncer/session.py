@@ -29,6 +29,7 @@ from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import OutOfView, VirtualCluster
 from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, find_duplicate
 from kubeocean.domain.ownership import Owner
+from kubeocean.kube.cancellation import heed_cancellation
 from kubeocean.kube.causes import first_cause
 from kubeocean.kube.errors import ConfigError, Conflict, Unreachable
 from kubeocean.kube.events import EventRecorder
@@ -121,11 +122,12 @@ class Session:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(secret.lasting(), name=f"secret of {self._name}")
-                tasks.create_task(self._serve(spec, secret), name=f"session of {self._name}")
+                await self._serve(spec, secret)
         except* Surrender as why:
+            heed_cancellation()
             await let_go(self._virtual, self._binding(), self._given.events, why=str(first_cause(why)))
             raise Finished from None
-        raise AssertionError("neither of the two tasks returns")
+        raise AssertionError("a session does not return")
 
     def _refuse_duplicate(self, binding: Json) -> None:
         """Raise InvalidObject when an older binding has this clusterID: its virtual nodes and twins would look like ours."""

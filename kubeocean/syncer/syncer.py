@@ -27,6 +27,7 @@ from kubeocean.domain.bindingstatus import (
     SyncerState,
 )
 from kubeocean.kube.backoff import Backoff
+from kubeocean.kube.cancellation import heed_cancellation
 from kubeocean.kube.errors import ConfigError, KubeError, NotLeading, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting
@@ -87,6 +88,7 @@ class Syncer:
         try:
             await Session(self._given).run()
         except BaseExceptionGroup as group:
+            heed_cancellation()
             raise _the_cause(group) from None
 
     def _watch_secret(self, reference: SecretReference) -> SecretWatch:

@@ -29,8 +29,11 @@ COPIED: list[tuple[Resource, str]] = [
 ]
 
 
-async def use_everything(federation: Federation, namespace: str) -> Lender:
-    """Bind two nodes and have Pods `web` and `other` Running there, with every kind of copy, mark and companion in place."""
+async def use_everything(federation: Federation, namespace: str, **spec: Any) -> Lender:
+    """Bind two nodes and have Pods `web` and `other` Running there, with every kind of copy, mark and companion in place.
+
+    `spec` adds to the binding's.
+    """
     pool = await federation.pool(nodes=2)
     driver = {"name": "csi.test.example", "nodeID": pool.nodes[0], "allocatable": {"count": 5}}
     federation.made.physical.append((0, CSINODES, pool.nodes[0], ""))
@@ -38,7 +41,7 @@ async def use_everything(federation: Federation, namespace: str) -> Lender:
         "apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": pool.nodes[0]},
         "spec": {"drivers": [driver]},
     })
-    lender = await federation.bind(pool, serviceNamespaces=[namespace])
+    lender = await federation.bind(pool, serviceNamespaces=[namespace], **spec)
     await federation.policy(lender, resourceLimits=[{"resource": "cpu", "percent": 90}])
     await federation.vnodes(lender)
     await _hold_a_host_port(federation, lender)

@@ -145,7 +145,8 @@ class Federation:
     ) -> Lender:
         """Create Secret and ClusterBinding; with `ready`, wait until it is. `spec` adds to or replaces spec fields."""
         tag = uuid.uuid4().hex[:6]
-        lender = Lender(f"lender-{tag}", f"c{tag}", f"mount-{tag}", f"kubeconfig-{tag}", pool)
+        mount = str(spec.get("mountNamespace") or f"mount-{tag}")
+        lender = Lender(f"lender-{tag}", f"c{tag}", mount, f"kubeconfig-{tag}", pool)
         data = kubeconfig if kubeconfig is not None else self.sandbox.physical[pool.cluster].kubeconfig.read_bytes()
         self.made.lenders.append(lender)
         await self.create(SECRETS, {

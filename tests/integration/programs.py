@@ -19,13 +19,19 @@ QUOTED_LINES = 60
 
 
 class Program:
-    """`kubeocean ARGS`, from the outside. Starts nothing by itself; may be started again after `kill` or `stop`."""
+    """`kubeocean ARGS`, from the outside. Starts nothing by itself; may be started again after `kill` or `stop`.
 
-    def __init__(self, *args: str, kubeconfig: Path, log: Path) -> None:
+    A fault of its own comes from `preamble`, Python that runs first.
+    """
+
+    def __init__(self, *args: str, kubeconfig: Path, log: Path, preamble: str = "") -> None:
         self.log = log
         self.health, self.metrics = (f"{VNODE_LOOPBACK}:{port}" for port in choose_ports(2, (VNODE_LOOPBACK,)))
+        program = [str(Path(sys.executable).with_name("kubeocean"))]
+        if preamble:
+            program = [sys.executable, "-c", f"{preamble}; from kubeocean.cli import main; main()"]
         self._argv = [
-            str(Path(sys.executable).with_name("kubeocean")), *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
+            *program, *args, f"--kubeconfig={kubeconfig}", "--log-format=json",
             f"--metrics-bind-address={self.metrics}", f"--health-probe-bind-address={self.health}",
         ]
         self._process: subprocess.Popen[bytes] | None = None

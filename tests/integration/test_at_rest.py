@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from kubeocean.api import names
 from kubeocean.kube.resources import CONFIGMAPS, NETWORKPOLICIES, PODS, SERVICES
 from kubeocean.sandbox.nodes import NodeTemplate
 from kubeocean.sandbox.sandbox import Sandbox
-from tests.integration.audit import AuditLog, Write, summary, until_quiet
+from tests.integration.audit import AuditLog, Write, beside_leases, summary, until_quiet
 from tests.integration.federation import (
     Federation,
+    Lender,
     build_pod,
     eventually,
     find,
@@ -27,6 +29,7 @@ from tests.integration.federation import (
     twin_name,
 )
 from tests.integration.programs import Program
+from tests.integration.scan import find_traces
 
 PODS_AT_REST = 500
 NODES = 10
@@ -89,7 +92,7 @@ async def test_at_rest_only_leases_are_written_and_only_probes_read(wide: Sandbo
             log.restart()
         await asyncio.sleep(REST)
         program.ensure()
-        written = [write for log in logs for write in log.ours() if not write.is_lease]
+        written = beside_leases(*logs)
         assert not written, summary(written)
         reads = Counter(f"{log.name}: {named(read)}" for log in logs for read in log.our_reads())
         print(f"reads in {REST:.0f} s: {dict(reads)}")
@@ -104,6 +107,32 @@ async def test_at_rest_only_leases_are_written_and_only_probes_read(wide: Sandbo
         await follow_the_hash(federation, logs[1], namespace, lender.mount_namespace)
         await settle(logs)
         await start_again(program, logs)
+        await federation.unbind(lender, within=120)
+        program.stop()
+        await assert_nothing_is_left(federation, lender)
+
+
+async def assert_nothing_is_left(federation: Federation, lender: Lender) -> None:
+    """Search both clusters whole, which have had no other binding, for all that ever spoke of Kubeocean."""
+    ours = names.KUBEOCEAN_NAMESPACE
+    # What is a manager's and not a binding's, and what people wrote themselves.
+    expected = [
+        {f"namespaces {ours}", f"leases {ours}/kubeocean-manager", f"configmaps {ours}/kube-root-ca.crt",
+         f"serviceaccounts {ours}/default", f"secrets default/{lender.secret}"},
+        set(),
+    ]
+
+    async def clean() -> bool:
+        for client, allowed in zip((federation.virtual, federation.physical[0]), expected, strict=True):
+            found = await find_traces(client, "kubeocean", "cloud.tencent.com", lender.cluster_id, lender.mount_namespace)
+            left = {
+                name: places for name, places in found.items()
+                if name not in allowed and not name.startswith(("resourceleasingpolicies ", "certificatesigningrequests "))
+            }
+            assert not left, f"left in {client.cluster}: {left}"
+        return True
+
+    await eventually(clean, within=60, what="no trace")
 
 
 async def serve_some(federation: Federation, namespace: str) -> None:
@@ -135,13 +164,13 @@ async def settle(logs: list[AuditLog]) -> None:
 
 
 async def start_again(program: Program, logs: list[AuditLog]) -> None:
-    """See that a start over all of that, --install-crds and leader election included, writes nothing but Leases."""
+    """See that a start over all of that, --install-crds and leader election included, writes nothing but what it must."""
     program.stop()
     for log in logs:
         log.restart()
     program.ensure()
     await asyncio.sleep(10)
-    written = [write for log in logs for write in log.ours() if not write.is_lease]
+    written = beside_leases(*logs, starts=1)
     assert not written, f"needless: {summary(written)}"
     assert [write for log in logs for write in log.ours() if write.resource == "leases"], "it leads"
 
@@ -152,7 +181,7 @@ async def follow_the_hash(federation: Federation, below: AuditLog, namespace: st
     virtual, physical = federation.virtual, federation.physical[0]
     await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"annotations": {"seen-by": "somebody"}}})
     await asyncio.sleep(3)
-    assert not [write for write in below.ours() if not write.is_lease], summary(below.ours())
+    assert not beside_leases(below), summary(below.ours())
     await virtual.patch(CONFIGMAPS, "settings", namespace, {"data": {"color": "blue"}})
 
     async def arrived() -> bool:
@@ -161,5 +190,5 @@ async def follow_the_hash(federation: Federation, below: AuditLog, namespace: st
 
     await eventually(arrived, what="the change arrives")
     await until_quiet(below, during=2)
-    changes = [write for write in below.ours() if not write.is_lease]
+    changes = beside_leases(below)
     assert [write.resource for write in changes] == ["configmaps"], summary(changes)

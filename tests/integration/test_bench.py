@@ -39,7 +39,7 @@ def names_in(folder: Path) -> list[str]:
 def assert_complete(variant: Variant) -> None:
     ratios, federated = compare(variant), variant.federated
     assert min(ratios.create, ratios.delete, ratios.floor_create, ratios.floor_delete) > 0
-    assert len(variant.baseline.floor.rounds) == 3
+    assert len(variant.baseline.floor.rounds) == len(variant.floor_after.rounds) == 3
     assert len(variant.baseline.ceiling.rounds) == 3
     assert_every_station(federated)
     assert federated.quiet is not None

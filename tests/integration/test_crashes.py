@@ -13,7 +13,8 @@ import pytest
 from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
-from tests.integration.audit import AuditLog, summary, until_quiet
+from tests.integration.audit import AuditLog, beside_leases, summary, until_quiet
+from tests.integration.everything import use_everything
 from tests.integration.federation import Federation, Lender, build_pod, discard, eventually, find, for_a_module, is_running
 from tests.integration.programs import Program
 
@@ -77,8 +78,17 @@ async def test_a_restart_at_rest_writes_leases_and_nothing_else(
     await assert_a_restart_writes_nothing(lender, manager, logs)
 
 
+async def test_a_restart_over_a_binding_that_uses_everything_writes_nothing_either(
+    federation: Federation, namespace: str, manager: Program, sandbox: Sandbox
+) -> None:
+    everything = await use_everything(federation, namespace)
+    logs = [AuditLog(cluster) for cluster in (sandbox.virtual, *sandbox.physical)]
+    await until_quiet(*logs)
+    await assert_a_restart_writes_nothing(everything, manager, logs)
+
+
 async def assert_a_restart_writes_nothing(lender: Lender, manager: Program, logs: list[AuditLog]) -> None:
-    """Kill the manager; the next one may renew Leases, of the first log's cluster, and nothing else."""
+    """Kill the manager; the next one may renew Leases, of the first log's cluster, and write nothing else about anything."""
     manager.kill()
     for log in logs:
         log.restart()
@@ -90,7 +100,7 @@ async def assert_a_restart_writes_nothing(lender: Lender, manager: Program, logs
 
     await eventually(leads_again, within=30, what="the new one renews the Leases")
     await asyncio.sleep(4)  # whatever else it means to write, it has looked at everything by then
-    written = [write for log in logs for write in log.ours() if not write.is_lease]
+    written = beside_leases(*logs, starts=1)
     assert not written, f"needless: {', '.join(map(str, written))}"
 
 

@@ -1,5 +1,6 @@
 """`kubeocean explain pod` on real API servers: one timeline of both clusters, what became of each field, what it waits for."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kubeocean.kube.resources import CONFIGMAPS, PODS
+from kubeocean.kube.meta import parse_time
+from kubeocean.kube.resources import CONFIGMAPS, PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.federation import (
     Federation,
@@ -58,15 +60,10 @@ async def test_a_pod_that_runs_is_told_from_its_creation_to_ready_with_every_fie
     assert (story["phase"], story["binding"], story["node"]) == ("Running", lender.binding, lender.vnode())
     assert story["twin"] == f"{lender.mount_namespace}/{twin_name('web', namespace)}"
     assert story["waitsFor"] == []
-    steps = [step["what"] for step in story["timeline"]]
-    in_order = ["created", "scheduled", "twin created", "mapped", "twin scheduled", "started", "ready"]
-    assert [step for step in dict.fromkeys(steps) if step in in_order] == in_order
-    assert {step["detail"] for step in story["timeline"] if step["what"] == "dependency ready"} >= {
-        f"ConfigMap {twin_name('settings', namespace)}"
-    }
-    assert any(step["detail"].startswith("Secret ") for step in story["timeline"]), "its token"
-    timed = [step for step in story["timeline"] if step["at"]]
-    assert all(step["secondsAfterTheLast"] is not None and step["secondsAfterTheLast"] >= 0 for step in timed[1:])
+    assert_a_life_in_order(story["timeline"])
+    needed = [step["detail"] for step in story["timeline"] if step["what"] == "dependency ready"]
+    assert f"ConfigMap {twin_name('settings', namespace)}" in needed
+    assert any(each.startswith("Secret ") for each in needed), "its token"
 
     fields = {each["path"]: each for each in story["fields"]}
     assert not story["fieldsAreForecast"]
@@ -86,6 +83,55 @@ async def test_a_pod_that_runs_is_told_from_its_creation_to_ready_with_every_fie
     kept = "kept as they are: containers[main].name"
     for text in (f"Pod {namespace}/web: Running", lender.binding, "twin created", "spec.containers[main].env", kept):
         assert text in done.stdout
+
+
+def assert_a_life_in_order(timeline: list[dict[str, Any]]) -> None:
+    steps = [step["what"] for step in timeline]
+    in_order = [
+        "created", "scheduled", "dependency ready", "twin created", "mapped", "twin scheduled", "accepted by the kubelet",
+        "started", "ready", "ready in the virtual cluster",
+    ]
+    assert list(dict.fromkeys(steps)) == in_order
+    timed = [step for step in timeline if step["at"]]
+    moments = [parse_time(step["at"]) for step in timed]
+    assert timed[0]["secondsAfterTheLast"] is None
+    for step, before, now in zip(timed[1:], moments, moments[1:], strict=False):
+        assert step["secondsAfterTheLast"] == (now - before).total_seconds()
+
+
+async def test_what_another_pod_needed_long_before_does_not_precede_a_pods_life(
+    federation: Federation, lender: Lender, namespace: str
+) -> None:
+    metadata = {"name": "settings", "namespace": namespace}
+    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
+    await federation.virtual.create(PODS, build_pod("early", namespace, lender, containers=naming("settings")))
+    await federation.running(namespace, "early")
+    await asyncio.sleep(2)  # API servers write times in whole seconds
+    late = await federation.virtual.create(PODS, build_pod("late", namespace, lender, containers=naming("settings")))
+    await federation.running(namespace, "late")
+    timeline = explain(federation, f"{namespace}/late")["timeline"]
+    assert_a_life_in_order(timeline)
+    assert timeline[0]["at"] == late["metadata"]["creationTimestamp"]
+    assert any(f"{twin_name('settings', namespace)}, there since" in step["detail"] for step in timeline)
+
+
+async def test_without_the_physical_side_the_virtual_one_is_told_and_what_is_in_the_way(
+    federation: Federation, namespace: str
+) -> None:
+    lender = await federation.lend()
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    await federation.running(namespace, "web")
+    secret = await federation.virtual.get(SECRETS, lender.secret, "default")
+    await federation.virtual.patch(SECRETS, lender.secret, "default", {"data": {"kubeconfig": "bm9uZQ=="}})
+    try:
+        done = kubeocean(federation, "explain", "pod", f"{namespace}/web", "--output=json")
+        assert done.returncode == 0, done.stderr
+        story = json.loads(done.stdout)
+        assert f"Secret default/{lender.secret}" in story["trouble"]
+        assert [step["what"] for step in story["timeline"]][:2] == ["created", "scheduled"]
+        assert story["waitsFor"] == [], "nothing is claimed of what was not seen"
+    finally:
+        await federation.virtual.patch(SECRETS, lender.secret, "default", {"data": secret["data"]})
 
 
 async def test_a_pod_that_waits_says_what_for(federation: Federation, lender: Lender, namespace: str) -> None:

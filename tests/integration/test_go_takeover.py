@@ -1,9 +1,11 @@
 """The whole of what the Go project leaves is taken over on real control planes, by the audit logs without a needless write."""
 
+from collections import Counter
+
 from kubeocean.kube.meta import annotations_of, finalizers_of, labels_of, name_of, uid_of
 from kubeocean.kube.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS
 from kubeocean.sandbox.sandbox import Sandbox
-from tests.integration.audit import AuditLog, summary, until_quiet
+from tests.integration.audit import AuditLog, beside_leases, summary, until_quiet
 from tests.integration.federation import Federation, discard, eventually, find
 from tests.integration.goproject import GoProject
 from tests.integration.programs import Program
@@ -38,6 +40,10 @@ async def test_it_is_taken_over_as_it_runs_and_a_second_start_writes_nothing(
     made = [write for write in writes if write.verb == "create" and write.resource not in MADE]
     assert not made, f"made what there was: {', '.join(map(str, made))}"
     assert not [write for write in writes if write.code >= 400]
+    changes = Counter(
+        (write.resource, write.namespace, write.name) for write in beside_leases(*logs, starts=1) if write.verb != "create"
+    )
+    assert not {change: count for change, count in changes.items() if count > 1}, "each is taken over by one write"
 
     after = await go.now()
     for kind, before in go.below.items():

@@ -24,7 +24,7 @@ from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, name
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, PODS, SECRETS
 from kubeocean.sandbox.nodes import NodeTemplate
 from kubeocean.sandbox.sandbox import Sandbox
-from tests.integration.audit import AuditLog, Write, summary, until_quiet
+from tests.integration.audit import AuditLog, Write, beside_leases, summary, until_quiet
 from tests.integration.federation import (
     Federation,
     Lender,
@@ -152,7 +152,7 @@ async def test_a_syncer_killed_at_random_harms_nobody(small: Sandbox, syncers: C
             log.restart()
         await start_working(syncer)
         await asyncio.sleep(5)
-        written = [write for log in (above, below) for write in log.ours() if not write.is_lease]
+        written = beside_leases(above, below)
         assert {write.name for write in above.ours() if write.is_lease} >= born.keys(), "it did work"
         assert not written, f"needless: {', '.join(map(str, written))}"
 

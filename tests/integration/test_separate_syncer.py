@@ -31,6 +31,7 @@ LEADER_FLAGS = (
     "--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
 )
 Start = Callable[..., Program]
+OTHERS = 20  # Pods
 
 
 @pytest.fixture
@@ -79,6 +80,7 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
         (vpod,) = await federation.running(namespace, "web")
         assert await federation.twin(lender, vpod) is not None
         assert {write.agent.partition("/")[0] for write in log.ours()} == {"kubeocean-syncer"}
+        await assert_the_pods_of_others_are_passed_over(federation, lender, namespace, syncers[0])
         await discard(federation.virtual, PODS, "web", namespace)
 
         async def gone() -> bool:
@@ -90,6 +92,31 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
         await eventually(lambda: syncers[0].exit_code == 0, within=15, what="the syncer ends with its binding")
         assert manager.alive
         await federation.undo()
+
+
+async def assert_the_pods_of_others_are_passed_over(
+    federation: Federation, lender: Lender, namespace: str, syncer: Program
+) -> None:
+    """Have Pods of another binding come and go; of what a real API server says of them the syncer decodes nothing."""
+    taken, passed = pod_events(syncer, "informer_events_total"), pod_events(syncer, "informer_events_passed_over_total")
+    for number in range(OTHERS):
+        pod = build_pod(f"other-{number}", namespace, lender, nodeName=f"vnode-another-{number}", nodeSelector={})
+        await federation.virtual.create(PODS, pod)
+        await discard(federation.virtual, PODS, f"other-{number}", namespace, grace_seconds=0)
+
+    def all_passed_over() -> bool:
+        now = pod_events(syncer, "informer_events_passed_over_total") - passed
+        assert now >= 2 * OTHERS, f"{now:g} of at least {2 * OTHERS}"  # added and deleted
+        return True
+
+    await eventually(all_passed_over, what="events of other Pods are passed over")
+    assert pod_events(syncer, "informer_events_total") - taken < OTHERS, "but for what its own Pods still have to tell"
+
+
+def pod_events(program: Program, metric: str) -> float:
+    """Return a counter of the informer of virtual Pods."""
+    lines = program.scrape().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'{metric}{{informer="virtual-pods"}}'))
 
 
 async def another_user(federation: Federation, folder: Path) -> tuple[str, Path]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.api.resources import CLUSTERBINDINGS, RESOURCELEASINGPOLICIES
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
@@ -25,6 +25,10 @@ from tests.integration.federation import (
 from tests.integration.gate import Gate
 from tests.integration.scan import find_traces
 
+# What is in any namespace by itself, or was put into it by `make_lenders_namespace`.
+LENDERS_OWN = [
+    ("namespaces", ""), ("secrets", "/his"), ("configmaps", "/kube-root-ca.crt"), ("serviceaccounts", "/default"),
+]
 # What bears our marks while a binding uses it.
 MARKED = [("configmaps", "settings"), ("secrets", "password"), ("persistentvolumeclaims", "data"), ("pods", "web")]
 
@@ -34,7 +38,7 @@ async def traces(client: Client, lender: Lender) -> dict[str, str]:
     words = ("kubeocean", "cloud.tencent.com", lender.cluster_id, lender.binding, lender.mount_namespace)
     found = await find_traces(client, *words)
     mine = {f"secrets default/{lender.secret}"}
-    return {name: places for name, places in found.items() if name not in mine and "sandbox" not in places}
+    return {name: places for name, places in found.items() if name not in mine}
 
 
 def deployment(namespace: str, lender: Lender) -> Json:
@@ -83,52 +87,94 @@ async def test_unbinding_leaves_nothing_on_either_side(federation: Federation, n
     assert found is None, "an evicted bare Pod is gone"
 
 
+@pytest.mark.parametrize("whose", ["ours", "the lender's"])
 async def test_unbinding_leaves_nothing_of_a_binding_that_has_used_everything(
-    federation: Federation, namespace: str
+    federation: Federation, namespace: str, whose: str
 ) -> None:
+    """With a mountNamespace that stays, too: in one that goes, everything goes."""
+    physical, given = federation.physical[0], {}
+    if whose != "ours":
+        given = {"mountNamespace": await make_lenders_namespace(federation, f"lenders-{namespace}")}
     nobody = Lender("none", "none-at-all", "none-at-all", "none", await federation.pool())  # words that nothing holds
-    before = [await traces(client, nobody) for client in (federation.virtual, federation.physical[0])]
-    lender = await use_everything(federation, namespace)
-    used = [await traces(client, lender) for client in (federation.virtual, federation.physical[0])]
-    assert all(f"{kind} {namespace}/{name}" in used[0] for kind, name in MARKED), "the scan is blind above"
-    for resource, name in COPIED:
-        assert f"{resource.plural} {lender.mount_namespace}/{twin_name(name, namespace)}" in used[1], "the scan is blind below"
+    before = [await traces(client, nobody) for client in (federation.virtual, physical)]
+    lender = await use_everything(federation, namespace, **given)
+    used = [await traces(client, lender) for client in (federation.virtual, physical)]
+    await assert_sees_everything(federation, lender, namespace, *used)
     await federation.unbind(lender)
 
     async def clean() -> bool:
-        for client, known in zip((federation.virtual, federation.physical[0]), before, strict=True):
+        for client, known in zip((federation.virtual, physical), before, strict=True):
             found = await traces(client, lender)
-            # The policy names the binding and stays: it is its author's.
-            news = {name for name in found.keys() - known.keys() if not name.startswith("resourceleasingpolicies ")}
-            left = {name: found[name] for name in news}
+            left = {name: found[name] for name in found.keys() - known.keys() if name not in allowed}
             assert not left, f"left: {left}"
         return True
 
+    # The policy names the binding and stays: it is its author's.
+    policies = [each for each in (await federation.virtual.list(RESOURCELEASINGPOLICIES)).items if names_binding(each, lender)]
+    allowed = {f"resourceleasingpolicies {name_of(policy)}" for policy in policies}
+    if whose != "ours":  # it is called so, and so is what else of his is in there
+        allowed |= {f"{kind} {lender.mount_namespace}{name}" for kind, name in LENDERS_OWN}
     await eventually(clean, within=30, what="no trace")  # the mountNamespace takes its time
+    assert policies
+    assert not [marks for policy in policies if "kubeocean" in (marks := marks_of(policy))]
+    if whose != "ours":
+        assert "kubeocean" not in marks_of(await physical.get(NAMESPACES, lender.mount_namespace))
     for resource, name in COPIED:
         kept = await federation.virtual.get(resource, name, namespace)
         assert not is_deleting(kept), f"the user's own {resource.kind} stays, and stays as it was"
         assert not [item for item in finalizers_of(kept) if "kubeocean" in item]
 
 
+def names_binding(policy: Json, lender: Lender) -> bool:
+    return bool(policy["spec"]["cluster"] == lender.binding)
+
+
+def marks_of(obj: Json) -> str:
+    return str({key: obj["metadata"].get(key) for key in ("labels", "annotations", "finalizers")})
+
+
+async def make_lenders_namespace(federation: Federation, name: str) -> str:
+    """Have a namespace that the lender made, with something of his in it."""
+    client = federation.physical[0]
+    metadata: Json = {"name": name, "labels": {"team": "lender"}}
+    federation.made.physical.append((0, NAMESPACES, name, ""))
+    await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    metadata = {"name": "his", "namespace": name}
+    await client.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    return name
+
+
+async def assert_sees_everything(
+    federation: Federation, lender: Lender, namespace: str, above: dict[str, str], below: dict[str, str]
+) -> None:
+    """See that the scan is not blind for anything that `use_everything` brings about."""
+    for kind, name in MARKED:
+        assert f"{kind} {namespace}/{name}" in above
+    for resource, name in COPIED:
+        assert f"{resource.plural} {lender.mount_namespace}/{twin_name(name, namespace)}" in below
+    vnode, mount = lender.vnode(), lender.mount_namespace
+    assert {f"nodes {vnode}", f"leases kube-node-lease/{vnode}", f"csinodes {vnode}"} <= above.keys()
+    assert {f"nodes {lender.pool.nodes[0]}", f"namespaces {mount}", "priorityclasses kubeocean-default"} <= below.keys()
+    for kind, found in (
+        ("pods kubeocean-fake/", above), ("persistentvolumes ", above), ("persistentvolumes ", below),
+        (f"endpointslices {mount}/", below), (f"secrets {mount}/web-", below),
+    ):
+        assert any(name.startswith(kind) for name in found), f"the scan is blind for {kind}"
+
+
 async def test_a_mount_namespace_that_was_the_lenders_stays_with_what_is_his(
     federation: Federation, namespace: str
 ) -> None:
-    client, name = federation.physical[0], f"lenders-{namespace}"
-    made = await client.create(NAMESPACES, {
-        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": "lender"}},
-    })
-    federation.made.physical.append((0, NAMESPACES, name, ""))
+    client, name = federation.physical[0], await make_lenders_namespace(federation, f"lenders-{namespace}")
+    made = await client.get(NAMESPACES, name)
     lender = await federation.lend(mountNamespace=name)
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "his", "namespace": name}}
-    await client.create(SECRETS, secret)
     await federation.virtual.create(PODS, build_pod("web", namespace, lender))
     await federation.running(namespace, "web")
     await federation.unbind(lender)
     after = await client.get(NAMESPACES, name)
     assert uid_of(after) == uid_of(made)
     assert not is_deleting(after)
-    assert "kubeocean" not in str({key: after["metadata"].get(key) for key in ("labels", "annotations", "finalizers")})
+    assert "kubeocean" not in marks_of(after)
     assert await find(client, SECRETS, "his", name)
     assert (await client.list(PODS, name)).items == []
 

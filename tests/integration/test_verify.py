@@ -188,6 +188,34 @@ async def test_it_finds_what_is_wrong_on_either_side_mends_it_and_then_finds_not
     await discard(physical, PODS, "foreign", mount, grace_seconds=0)
 
 
+async def test_a_person_reads_a_table_and_a_program_the_exit_code(federation: Federation, namespace: str) -> None:
+    """A mark that nobody needs: beside a syncer at work, which would wait a minute before it took it back."""
+    lender = await federation.lend()
+    asked = ("verify", f"--binding={lender.binding}", "--settle=1")
+    finalizer, synced = f"kubeocean.io/finalizer-{lender.cluster_id}", f"kubeocean.io/synced-by-{lender.cluster_id}"
+    metadata = {"name": "marked", "namespace": namespace, "finalizers": [finalizer], "labels": {synced: "true"}}
+    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+
+    found = kubeocean(federation, *asked)
+    assert found.returncode == 1, found.stdout + found.stderr
+    heads, first, *_ = found.stdout.splitlines()[1:]
+    assert heads.split() == ["FINDING", "OBJECT", "CAUSE", "REMEDY"]
+    assert first.startswith("StaleMark")
+    for text in (f"ClusterBinding {lender.binding}: 1 finding (1 virtual node", "(NotInUse)", "--repair: ", "mend 1 of 1"):
+        assert text in found.stdout, found.stdout
+    assert "virtual ConfigMap" in found.stdout
+    told = kubeocean(federation, *asked, "--output=json")
+    assert (told.returncode, json.loads(told.stdout)["clean"]) == (1, False)
+
+    mended = kubeocean(federation, *asked, "--repair")
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert "1 StaleMark; 1 mended, 0 left" in mended.stdout
+    assert "DONE" in mended.stdout
+    assert not finalizers_of(await federation.virtual.get(CONFIGMAPS, "marked", namespace))
+    clean = kubeocean(federation, *asked, "--output=json")
+    assert (clean.returncode, json.loads(clean.stdout)["clean"]) == (0, True)
+
+
 async def test_a_cluster_that_cannot_be_looked_at_is_no_clean_one(federation: Federation, namespace: str) -> None:
     lender = await federation.lend()
     done = kubeocean(federation, "verify", f"--binding={lender.binding}", "--settle=0.5")

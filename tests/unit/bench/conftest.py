@@ -40,13 +40,13 @@ PIPELINE = Pipeline(LATENCY, LATENCY, LATENCY, LATENCY)
 
 @pytest.fixture
 def variant() -> Variant:
-    """Direct 2 and 1 s, floor 4 and 2 s, ceiling 5 and 2.5 s, federated 5 and 3 s."""
+    """Direct 2 and 1 s, floor 4 and 2 s, ceiling 5 and 2.5 s, federated 5 and 3 s; then the same floor again."""
     floor = Floor(Lap(4.0, 2.0), [Lap(4.0, 2.5), Lap(4.5, 2.0)])
     baseline = Baseline(Lap(2.0, 1.0), DELETE, floor, CREATE, Floor(Lap(5.0, 2.5), [Lap(5.0, 2.5)]), CREATE)
     memory = Memory(60 * 2**20, 80 * 2**20, 70 * 2**20)
     quiet = Quiet(PIPELINE, Observed(LATENCY, LATENCY), CREATE)
     federated = Federated(Lap(5.0, 3.0), [Lap(5.0, 3.0)], PIPELINE, CREATE, DELETE, memory, 0.004, quiet)
-    return deepcopy(Variant(False, baseline, federated))  # a test may change its own
+    return deepcopy(Variant(False, baseline, federated, floor))  # a test may change its own
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ def test_ratios_writes_latencies_and_verdict_are_shown(report: Report) -> None:
     text = printed(report)
     for expected in (
         "1.25× floor", "2.00× direct", "1.20× ceiling", "patch pods/status", "twin Running → mirrored", "4.00 ms of CPU",
+        "1.00× before",
     ):
         assert expected in text
     assert "on its way" in text

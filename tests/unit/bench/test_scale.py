@@ -95,7 +95,10 @@ def test_the_report_names_what_a_restart_wrote_and_deleted_and_what_pods_cost() 
         assert part in text, part
     per_pod = next(line for line in text.splitlines() if "CPU, ms per Pod" in line)
     assert [cell.strip() for cell in per_pod.split("│")[2:5:2]] == ["3.00", "1.00"]
-    assert scale_as_json(scale)["bytes_per_foreign"] == 3072
+    document = scale_as_json(scale)
+    assert document["bytes_per_foreign"] == 3072
+    assert document["ratios"]["create"] == 1.5
+    assert document["ratios"]["ceiling_create"] == 1.25
 
 
 def test_where_lenders_run_nothing_nothing_is_said_of_them() -> None:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubeocean.bench.results import Lap, Report, Variant
+from kubeocean.bench.results import Floor, Lap, Report, Variant
 from kubeocean.bench.verdict import Check, checks, compare, doubts, lap_cpu, life_writes
 
 PODS = 100
@@ -20,6 +20,13 @@ def test_ratios_compare_within_one_run(report: Report) -> None:
     ratios = compare(report.variants[0])
     assert (ratios.create, ratios.delete) == (1.25, 1.5)
     assert (ratios.floor_create, ratios.floor_delete) == (2.0, 2.0)
+
+
+def test_the_floor_is_midway_between_the_one_before_and_the_one_after(variant: Variant) -> None:
+    slower = replace(variant, floor_after=Floor(Lap(6.0, 4.0), []))
+    ratios = compare(slower)
+    assert (ratios.create, ratios.delete) == (1.0, 1.0)
+    assert (ratios.floor_create, ratios.floor_delete) == (2.0, 2.0), "direct was measured beside the floor before"
 
 
 def test_the_cpu_of_a_lap_is_compared_with_that_of_one_round(variant: Variant) -> None:
@@ -88,3 +95,10 @@ def test_doubts_name_what_disturbed_a_run(report: Report) -> None:
     assert "load 1.5 on 2 cores" in busy
     assert "profiler" in profiled
     assert "without token is 2.22× direct" in bad
+
+
+@pytest.mark.parametrize("after", [Lap(4.81, 2.0), Lap(3.33, 2.0)])
+def test_a_pace_that_changed_under_the_run_is_a_doubt(report: Report, after: Lap) -> None:
+    drifted = replace(report.variants[0], floor_after=Floor(after, []))
+    (doubt,) = doubts(replace(report, variants=[drifted]))
+    assert f"creating the floor's Pods without token took 4.00 s before and {after.create:.2f} s after" in doubt

@@ -45,6 +45,16 @@ def test_both_clusters_make_one_timeline() -> None:
     assert "restarted 2 times" in next(step.detail for step in steps if step.what == "started")
 
 
+def test_what_was_there_before_the_pod_is_no_part_of_its_life_until_it_is_needed() -> None:
+    shared = {"kind": "ConfigMap", "metadata": {"name": "settings-x", "creationTimestamp": "2026-01-01T11:00:00Z"}}
+    created, scheduled, ready, twin, *_ = build_timeline(story(copies=(shared,)))
+    assert [step.what for step in (created, scheduled, ready, twin)] == [
+        "created", "scheduled", "dependency ready", "twin created",
+    ]
+    assert (created.after, scheduled.after, ready.after, twin.after) == (None, 1.0, 0.0, 2.0)
+    assert ready.detail == "ConfigMap settings-x, there since 2026-01-01T11:00:00Z"
+
+
 def test_an_end_is_told_and_so_is_a_request_to_go() -> None:
     told = story()
     told.vpod["metadata"] |= {"deletionTimestamp": at(40), "deletionGracePeriodSeconds": 30}

@@ -45,6 +45,9 @@ class Story:
     def advance(self, revision: int) -> None:
         self.told.append(f"@{revision}")
 
+    def pass_over(self, revision: int) -> None:
+        self.told.append(f"over@{revision}")
+
 
 def machine() -> tuple[ListWatch, Story]:
     story = Story()

@@ -8,10 +8,11 @@ from prometheus_client import REGISTRY
 
 from kubeocean.api import names
 from kubeocean.domain.findings import Kind
+from kubeocean.kube.meta import ObjectKey
 from kubeocean.kube.resources import PODS
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
-from kubeocean.syncer.patrol import Patrol
+from kubeocean.syncer.patrol import PAUSE, SLICE, Patrol, _unhurried
 from kubeocean.syncer.topdown.strays import StrayController
 from tests.unit.syncer.test_pod_proofs import KEY, Case
 from tests.unit.syncer.world import World
@@ -72,6 +73,26 @@ async def test_an_orphan_is_queued_and_counted_once(case: Case) -> None:
     await asyncio.sleep(60)
     assert case.twin() is None, "its controller has proved that the virtual Pod is gone"
     assert await patrol.round() == set()
+
+
+async def test_what_it_finds_can_wait_for_what_happens_now(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    case.world.virtual_server.remove(PODS, KEY)
+    await asyncio.sleep(0.1)
+    await patrol.round()
+    now = ObjectKey(KEY.namespace, "now")
+    case.pods.controller.enqueue(now)
+    assert [await case.pods.controller.queue.get() for _ in range(2)] == [now, KEY]
+
+
+async def test_it_rests_after_each_slice_of_work() -> None:
+    now = asyncio.get_running_loop().time
+    began, worked = now(), 0.0
+    async for _ in _unhurried(range(1000)):
+        await asyncio.sleep(SLICE / 10)  # stands for work
+        worked += SLICE / 10
+    rested = now() - began - worked
+    assert rested == pytest.approx(worked / SLICE * PAUSE, rel=0.15), "others have the loop for most of the time"
 
 
 async def test_a_lost_twin_is_queued(case: Case) -> None:

@@ -47,6 +47,14 @@ async def test_a_new_pod_comes_before_those_that_a_start_finds(case: Case) -> No
     assert await order(case) == ["new", "old-0", "old-1", "old-2"]
 
 
+async def test_a_namespace_with_many_pods_does_not_keep_another_one_waiting(case: Case) -> None:
+    await order(case)
+    for number in range(50):
+        case.pods.controller.enqueue(ObjectKey("crowded", f"one-of-many-{number}"))
+    case.pods.controller.enqueue(ObjectKey("quiet", "alone"))
+    assert (await order(case)).index("alone") <= 1
+
+
 async def test_what_happens_to_a_pod_that_a_start_has_found_moves_it_up(case: Case) -> None:
     changed = as_stored(case, EXISTING[2])
     case.world.virtual_server.put(PODS, {**changed, "status": {"phase": "Failed"}})

@@ -233,6 +233,26 @@ async def test_a_binding_that_was_made_anew_gets_a_session_of_its_own(case: Case
         assert len(case.opened) == 2
 
 
+async def test_a_syncer_that_is_stopped_while_a_session_comes_to_its_end_begins_no_other(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(1)
+
+    monkeypatch.setattr(case.world.physical, "run", slow_to_end)
+    async with case.running() as task:
+        await asyncio.sleep(2)
+        case.bind(uid="another-binding", generation=2)
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.sleep(5)
+        assert task.cancelled()
+        assert len(case.opened) == 1
+
+
 async def test_a_process_that_keeps_the_pods_of_another_cluster_id_ends(case: Case) -> None:
     case.world.virtual.show_only("core")
     async with case.running() as task:
