@@ -7,9 +7,20 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from kubeocean.api.condition import Conditions
-from kubeocean.api.model import ATOMIC_LIST, ATOMIC_MAP, ApiModel, Count, Generation, Rule, Time, matches, parse_spec
+from kubeocean.api.model import (
+    ATOMIC_LIST,
+    ATOMIC_MAP,
+    ApiModel,
+    Count,
+    Generation,
+    InvalidObject,
+    Rule,
+    Time,
+    matches,
+    parse_spec,
+)
 from kubeocean.api.nodeselector import PlainNodeSelector
-from kubeocean.api.zone import TimeZone
+from kubeocean.api.zone import UNKNOWN_ZONE, TimeZone
 from kubeocean.kube.meta import Json
 
 _DNS_LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -104,3 +115,18 @@ class ClusterBindingStatus(ApiModel):
 def parse_binding(obj: Json) -> ClusterBindingSpec:
     """Read a ClusterBinding's spec. Raises InvalidObject naming every bad field and its remedy."""
     return parse_spec(ClusterBindingSpec, obj)
+
+
+def parse_served_binding(obj: Json) -> ClusterBindingSpec:
+    """Read the spec of a binding that is being served, which an edit must not end because of a time zone.
+
+    An unknown one, the one thing that the API server cannot refuse, is UNKNOWN_ZONE then: policies that rely on it take no new
+    Pods and evict nobody (`domain.leasing`). Raises InvalidObject for whatever else is wrong.
+    """
+    try:
+        return parse_binding(obj)
+    except InvalidObject as error:
+        if any(problem.field != "spec.timeZone" for problem in error.problems):
+            raise
+    rest = {name: value for name, value in obj["spec"].items() if name != "timeZone"}
+    return parse_binding({**obj, "spec": rest}).model_copy(update={"time_zone": UNKNOWN_ZONE})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from kubeocean.api.model import matches
 
+UNKNOWN_ZONE: Final = "unknown"  # stands for one that a binding names and nobody here knows
 _REMEDY = "write an IANA time zone such as Europe/Berlin, Asia/Shanghai or UTC"
 
 

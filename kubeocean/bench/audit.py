@@ -17,10 +17,13 @@ from typing import Any
 
 import orjson
 
-OURS = ("kubeocean-manager", "kubeocean-syncer")
+OURS = ("kubeocean-manager", "kubeocean-syncer", "kubeocean-proxier")
 LEASES = "leases"
-# The price of time, and questions that are asked as a POST.
-_NOT_FOR_PODS = (LEASES, "selfsubjectaccessreviews", "selfsubjectrulesreviews")
+# The price of time, what a proxier asks for once as it starts, and questions that are asked as a POST.
+_NOT_FOR_PODS = (
+    LEASES, "certificatesigningrequests", "certificatesigningrequests/approval",
+    "selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews", "tokenreviews",
+)
 _LONGEST_LINE = 64 * 2**10  # bytes; an event of level Metadata has some hundreds
 
 
@@ -55,7 +58,7 @@ class WriteCount:
 
     @property
     def ours(self) -> bool:
-        """Tell whether Kubeocean wrote it for the sake of Pods: lease renewals and questions about permissions are not."""
+        """Tell whether Kubeocean wrote it for the sake of Pods: leases, certificates and questions about rights are not."""
         return self.program in OURS and self.resource not in _NOT_FOR_PODS
 
 

@@ -2,7 +2,7 @@
 
 Floor (`bench.floor`) and ceiling (`bench.ceiling`) of as many Pods stand beside the burst. A lender's clusters are not empty:
 with `foreign`, Pods of his own run there all the while, and what each costs the manager, for which it is only less room, is
-measured before ours come.
+measured before ours come. Beside the burst somebody in another namespace creates a Pod now and then (`bench.neighbour`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kubeocean.bench.federation import federate
 from kubeocean.bench.floor import measure_floor
 from kubeocean.bench.managed import Manager
 from kubeocean.bench.meter import LONG_SILENCE
+from kubeocean.bench.neighbour import beside_a_neighbour
 from kubeocean.bench.procfs import cpu_seconds, memory
 from kubeocean.bench.restart import restart_cold, restart_rolling
 from kubeocean.bench.results import Floor, Lap, Phase
@@ -77,8 +78,9 @@ async def _measure_stay(
     foreign = _resident(manager)
     say(f"a burst of {pods} Pods")
     used = cpu_seconds(manager.pid)
-    created, creating = await _fill(rig, setting, tenants)
-    await rig.meter.settle(LONG_SILENCE)
+    neighbour = await stack.enter_async_context(rig.namespace(rig.virtual, "neighbour"))
+    async with beside_a_neighbour(rig, tenants[0], neighbour, token=setting.token) as neighbourhood:
+        created, creating = await _fill(rig, setting, tenants)
     cpu_creating = _since(used, manager)
     full = _resident(manager)
     say(f"{setting.rest_seconds:g} seconds at rest")
@@ -94,7 +96,7 @@ async def _measure_stay(
     await rig.meter.settle()
     cpu_deleting = _since(used, manager)
     return Scale(
-        setting, floor, ceiling, Lap(creating, deleting), cpu_creating, cpu_deleting, at_rest.ours, cpu_at_rest,
+        setting, floor, ceiling, Lap(creating, deleting), neighbourhood, cpu_creating, cpu_deleting, at_rest.ours, cpu_at_rest,
         restart, rolling, ManagerMemory(empty, foreign, full, restarted),
     )
 

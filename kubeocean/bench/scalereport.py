@@ -46,6 +46,9 @@ def _per_pod(seconds: float | None, pods: int) -> str:
 def _staying(scale: Scale) -> Table:
     seconds, memory = scale.setting.rest_seconds, scale.memory
     table = Table("what", "measured", title="Many Pods that stay")
+    for whose, latency in (("one of the crowd", scale.neighbourhood.crowd), ("a neighbour", scale.neighbourhood.neighbour)):
+        if latency:
+            table.add_row(f"burst, bound → twin, for {whose}: p50 / p99", f"{latency.p50:.0f} / {latency.p99:.0f} ms")
     table.add_row(f"our writes in {seconds:g} s at rest, beside Leases", _list_writes(scale.writes_at_rest))
     if scale.cpu_at_rest is not None and seconds:
         table.add_row("CPU at rest", f"{100 * scale.cpu_at_rest / seconds:.1f} % of a core")

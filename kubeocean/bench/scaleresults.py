@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubeocean.bench.audit import WriteCount
+from kubeocean.bench.percentiles import Spread
 from kubeocean.bench.results import Floor, Lap
 
 
@@ -39,6 +40,14 @@ class ManagerMemory:
     restart: int | None
 
 
+@dataclass(slots=True)
+class Neighbourhood:
+    """From bound to the twin's creation: in one namespace of the crowd, and for the neighbour. None before it is measured."""
+
+    crowd: Spread | None = None
+    neighbour: Spread | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ScaleSetting:
     """Under which conditions the figures came about; `load` is the machine's before anything was started."""
@@ -60,6 +69,7 @@ class Scale:
     floor: Floor
     ceiling: Floor
     lap: Lap
+    neighbourhood: Neighbourhood
     cpu_creating: float | None
     cpu_deleting: float | None
     writes_at_rest: list[WriteCount]

@@ -47,7 +47,8 @@ class PhysicalCluster:
         )
         self._guard = guard
         self.watches = Client(config, cluster=binding, user_agent=user_agent)
-        self.identity = Identity(self.calls)
+        # Asked by the probes, too, which must not wait behind what --physical-client-qps holds back.
+        self.identity = Identity(self.watches)
         self.reachability = Reachability()
         self.nodes: Informer[None] = Informer(self.watches, NODES, summarise=_nothing, name=f"{binding}-nodes")
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name=f"{binding}-csinodes")

@@ -185,14 +185,24 @@ def _holds_data(facts: ClaimFacts, claim: Json) -> bool:
     return bool(facts.provisioned or (own and claim["spec"].get("volumeName")))
 
 
+def is_doomed(volume: Json, origin: str) -> bool:
+    """Tell whether a virtual volume goes with the claim of uid `origin`, for which it was provisioned.
+
+    As in any cluster, reclaim policy Delete means one that is released: not one that was made free for another claim, nor one
+    that is bound to another claim by now.
+    """
+    released = (volume.get("status") or {}).get("phase") in ("Released", "Failed")
+    still_its_own = (volume["spec"].get("claimRef") or {}).get("uid") == origin
+    deletes = volume["spec"].get("persistentVolumeReclaimPolicy") == DELETE_POLICY
+    return is_deleting(volume) or (deletes and (released or still_its_own))
+
+
 def keeper(facts: ClaimFacts) -> Json | None:
-    """Return the virtual volume for which the twin is kept although its claim is over: reclaim policy Retain."""
+    """Return the virtual volume for which the twin is kept although its claim is over: it is retained, or another claim's."""
     if facts.twin is None or not is_provisioned_claim(facts.twin):
         return None
-    return next((
-        each for each in facts.provisioned if not is_deleting(each) and origin_uid_of(each) == virtual_claim_uid_of(facts.twin)
-        and each["spec"].get("persistentVolumeReclaimPolicy") != DELETE_POLICY
-    ), None)
+    origin = virtual_claim_uid_of(facts.twin)
+    return next((each for each in facts.provisioned if origin_uid_of(each) == origin and not is_doomed(each, origin)), None)
 
 
 def _is_over(volume: Json, facts: ClaimFacts) -> bool:
@@ -219,8 +229,8 @@ def _end(facts: ClaimFacts, why: str) -> Step:
         return Unmark(claim, marked)
     if kept is not None and claim is not None:
         return Idle("ClaimNameTaken", (
-            f"PersistentVolume {name_of(kept)} keeps the data of an earlier claim of this name (reclaim policy Retain): delete "
-            "that volume, or give the claim another name"
+            f"PersistentVolume {name_of(kept)} keeps the data of an earlier claim of this name: delete that volume, or give "
+            "the claim another name"
         ))
     return Idle()
 

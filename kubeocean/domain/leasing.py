@@ -33,7 +33,7 @@ from kubeocean.api.policy import ResourceLeasingPolicySpec, ResourceLimit
 from kubeocean.domain.lender import LenderView, choose_lender_policy
 from kubeocean.domain.policies import Choice, Policy, Remembered, choose_policy, remembered_policy
 from kubeocean.domain.reclaim import Closing, closed_at, decide_closing
-from kubeocean.domain.terms import Terms, intersect, terms_of, window_of
+from kubeocean.domain.terms import Terms, intersect, is_readable, terms_of, window_of
 from kubeocean.domain.windows import WindowState
 from kubeocean.kube.meta import Json, is_deleting, labels_of
 from kubeocean.kube.quantity import ZERO, Quantity
@@ -149,10 +149,10 @@ def assess(facts: LeaseFacts) -> Lease:
 def agree(choices: Iterable[Choice], zone: str) -> Terms | None:
     """Return what the effective policies of the sides agree to; None when there is none, or one without a valid spec.
 
-    `zone` is for policies that name none.
+    `zone` is for policies that name none. One whose windows are in a zone that nobody knows is as good as without a spec.
     """
     specs = [choice.spec for choice in choices if choice.winner]
-    terms = [terms_of(spec, zone) for spec in specs if spec]
+    terms = [terms_of(spec, zone) for spec in specs if spec and is_readable(spec, zone)]
     return reduce(intersect, terms) if terms and len(terms) == len(specs) else None
 
 
@@ -230,8 +230,16 @@ def _invalid_policy(asked: _Asked) -> Decision | None:
     return None
 
 
+def _unknown_zone(asked: _Asked) -> Decision | None:
+    for prefix, choice in (("", asked.choice), ("the lender's ", asked.lender)):
+        if choice.winner is not None and choice.spec and not is_readable(choice.spec, asked.binding.time_zone or ""):
+            message = f"{prefix}policy {choice.winner.name} has windows in the binding's timeZone, which is no known time zone"
+            return Decision(asked.existing is not None, "TimeZoneUnknown", message)
+    return None
+
+
 _QUESTIONS: tuple[Callable[[_Asked], Decision | None], ...] = (
-    _being_deleted, _not_a_machine, _out_of_scope, _lender_unknown, _no_policy, _invalid_policy,
+    _being_deleted, _not_a_machine, _out_of_scope, _lender_unknown, _no_policy, _invalid_policy, _unknown_zone,
 )
 
 

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from kubeocean.api.policy import ResourceLeasingPolicySpec, ResourceLimit, TimeWindow
+from kubeocean.api.zone import UNKNOWN_ZONE
 from kubeocean.domain.windows import WindowState, state
 from kubeocean.kube.quantity import Quantity
 
@@ -73,8 +74,13 @@ class ReclaimTerms(Protocol):
         """Return how long before the window closes Pods are warned, None for no warning."""
 
 
+def is_readable(spec: ResourceLeasingPolicySpec, zone: str) -> bool:
+    """Tell whether it can be told when a policy's windows are open; `zone` is for a policy that names none."""
+    return (spec.time_zone or zone) != UNKNOWN_ZONE or not spec.time_windows
+
+
 def terms_of(spec: ResourceLeasingPolicySpec, zone: str) -> Terms:
-    """Return the terms of one policy; `zone` is for a policy that names none."""
+    """Return the terms of one policy that is readable; `zone` is for a policy that names none."""
     windows = tuple(spec.time_windows)
     return Terms(
         (Schedule(windows, spec.time_zone or zone),) if windows else (), _tightest(spec.resource_limits), spec.force_reclaim,

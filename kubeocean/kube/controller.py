@@ -94,6 +94,10 @@ class Controller(Generic[K]):
         self.queue.forget(key)
         self._complaints.pop(key, None)
 
+    def hasten(self) -> None:
+        """Take that what made passes fail may be over: those that wait for their next attempt have it now."""
+        self.queue.hasten()
+
     async def run(self) -> NoReturn:
         """Work until cancelled; what was interrupted is queued again, so it may be run once more later.
 

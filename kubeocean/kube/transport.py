@@ -145,9 +145,10 @@ class Transport:
             response.close()
 
     async def _attempt(self, call: Call) -> bytes:
+        self._check_guard(call)  # what may not be sent waits for nothing, and takes nobody's turn
         if self._bucket is not None:
             await self._bucket.take()
-        self._check_guard(call)  # what may not be sent waits for nothing
+            self._check_guard(call)
         async with self._turns:
             began = perf_counter()
             body = await self._read(call, await self._open(call, watch=False))

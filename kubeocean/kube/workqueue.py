@@ -122,6 +122,14 @@ class Workqueue(Generic[K]):
         else:
             self.add_after(key, self._backoff.delay(failures - 1))
 
+    def hasten(self) -> None:
+        """Want a pass now for every key that waits because its last one failed: what was in their way is gone."""
+        for key in [key for key in self._failures if key in self._due]:
+            del self._due[key]
+            self.forget(key)
+            self.add(key)
+        self._compact()
+
     def forget(self, key: K) -> None:
         """Take that a pass went well: the next failure is the first again."""
         self._failures.pop(key, None)

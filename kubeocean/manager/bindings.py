@@ -133,6 +133,8 @@ class BindingController:
         facts = await self._gather(binding)
         verdict = decide_binding(facts)
         if facts.problems or facts.duplicate_of:
+            if facts.problems and names.BINDING_SYNCER_FINALIZER in finalizers_of(binding):
+                self._launcher.ensure(name)  # it has been served: an edit that cannot be read takes nothing from its Pods
             await self._write_status(facts, verdict)
             return Result()
         if await self._ensure_finalizer(binding):

@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from kubeocean.api import names
-from kubeocean.api.binding import ClusterBindingSpec, parse_binding
+from kubeocean.api.binding import ClusterBindingSpec, parse_served_binding
 from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import Identity
@@ -313,7 +313,7 @@ def _connects(spec: ClusterBindingSpec) -> tuple[object, ...]:
 
 def _spec_of(binding: Json) -> ClusterBindingSpec | None:
     try:
-        return parse_binding(binding)
+        return parse_served_binding(binding)
     except InvalidObject:
         return None
 

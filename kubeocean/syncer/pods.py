@@ -37,7 +37,7 @@ from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
-from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, parse_time, resource_version_of, uid_of
 from kubeocean.kube.readyqueue import FairQueue
 from kubeocean.kube.resources import PODS
 from kubeocean.kube.workqueue import Workqueue
@@ -51,6 +51,7 @@ from kubeocean.syncer.topdown.refusals import Refusals, may_pass
 from kubeocean.syncer.topdown.sources import build_dependencies
 from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
 from kubeocean.syncer.topdown.twins import TwinMaker
+from kubeocean.syncer.unsaid import Unsaid
 
 FIRST_STATUS_WITHIN = timedelta(seconds=5)  # a twin that says nothing yet: how long its mapping may wait for its status
 CLAIMED_AGAIN = 5.0  # seconds between looks at a twin whose virtual node is missing
@@ -74,7 +75,12 @@ class PodController:
         self._pusher = TwinPusher(pairing, self.dependencies, self._twins.context_of)
         self._mount = MountMender(pairing)
         self._refusals = Refusals()
-        self._news = PodNews(pairing, self.controller.enqueue, self._refusals.forget)
+        self.unsaid = Unsaid()
+        self._news = PodNews(pairing, self.controller.enqueue, self._forget)
+
+    def _forget(self, key: ObjectKey) -> None:
+        self._refusals.forget(key)
+        self.unsaid.forget(key)
 
     def attach(self) -> None:
         """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
@@ -203,7 +209,7 @@ class PodController:
 
     async def _say_refused(self, key: ObjectKey, vpod: Json, refusal: Refusal) -> bool:
         patch = build_refusal_patch(vpod, refusal, self.pairing.real_time())
-        return patch is not None and await self._patch_status(key, patch)
+        return patch is not None and await self._patch_status(key, patch) is not None
 
     async def _delete_twin(self, key: ObjectKey, uid: str, grace: int | None) -> Result:
         twin = self.pairing.twin_key(key)
@@ -230,7 +236,7 @@ class PodController:
         if given_up(vpod):
             return Result() if is_deleting(ppod) else await self._delete_twin(key, uid_of(ppod), podpair.FORCED_GRACE)
         patch, now = diff_pod_status(vpod, ppod), self.pairing.real_time()
-        if patch is None:
+        if patch is None or self.unsaid.knows(key, vpod, ppod):
             return _sooner(await self._push(key, vpod, ppod), await self._wait_for_node(key, vpod, ppod))
         if says_nothing_yet(ppod) and "status" not in patch:
             age = now - parse_time(ppod["metadata"]["creationTimestamp"])
@@ -239,7 +245,10 @@ class PodController:
                 # What comes up of labels and annotations must be noted before anything is pushed: see podlift.
                 lifts = "resourceVersion" in patch["metadata"]
                 return first_status if lifts else _sooner(await self._push(key, vpod, ppod), first_status)
-        await self._patch_status(key, patch)
+        written = await self._patch_status(key, patch)
+        if written and resource_version_of(written) == resource_version_of(vpod):
+            self.unsaid.note(key, vpod, ppod)
+            return Result(0.0)  # no event will bring us back
         return Result()
 
     async def _push(self, key: ObjectKey, vpod: Json, ppod: Json) -> Result:
@@ -292,16 +301,16 @@ class PodController:
         await self._patch_status(key, build_given_up_patch(vpod, refusal, self.pairing.real_time()))
         return Result()
 
-    async def _patch_status(self, key: ObjectKey, patch: Json) -> bool:
-        """Write a status patch (it carries the uid); returns whether the Pod was still there to take it."""
+    async def _patch_status(self, key: ObjectKey, patch: Json) -> Json | None:
+        """Write a status patch (it carries the uid); returns the Pod's metadata then, None when it was not there any more."""
         try:
             written = await self.pairing.virtual.calls.patch(
                 PODS, key.name, key.namespace, patch, kind=PatchType.STRATEGIC, subresource="status", metadata_only=True
             )
         except NotFound:
-            return False
+            return None
         self.controller.freshness.expect(key, self.pairing.virtual.pods, written)
-        return True
+        return written
 
     async def _confirm_gone(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> Result:
         if not await self._is_gone(key, vpod, decision.recorded_uid):
@@ -321,7 +330,7 @@ class PodController:
         if last is None or (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
             return False
         patch = diff_pod_status(vpod, last)
-        return patch is not None and await self._patch_status(key, patch)
+        return patch is not None and await self._patch_status(key, patch) is not None
 
     async def _is_gone(self, key: ObjectKey, vpod: Json, recorded_uid: str) -> bool:
         """Prove that the twin is gone: seen DELETED by uid, or a live 404 from the cluster we know."""

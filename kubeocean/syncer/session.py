@@ -6,8 +6,7 @@ changes on the binding while they run reaches them through `Pairing`; a new Secr
 binding of that name, ends the session, because identity has to be proved anew.
 
 Unbinding is a session too: the controllers, told that nothing is leased any more, take back what they made. Only under
-deletionPolicy Force, and when the physical cluster has been silent for a while, is it let go of instead. Silence is judged
-by what that cluster says, never by a failure of the virtual one.
+deletionPolicy Force, and when the physical cluster has been out of reach for a while, is it let go of instead (`surrender`).
 """
 
 from __future__ import annotations
@@ -15,12 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import structlog
 
 from kubeocean.api import names
-from kubeocean.api.binding import ClusterBindingSpec, SecretReference, parse_binding
+from kubeocean.api.binding import ClusterBindingSpec, SecretReference, parse_binding, parse_served_binding
 from kubeocean.api.model import InvalidObject, Problem
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import ClusterIdentityChanged
@@ -31,19 +31,9 @@ from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, fin
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.cancellation import heed_cancellation
 from kubeocean.kube.causes import first_cause
-from kubeocean.kube.errors import ConfigError, Conflict, Unreachable
+from kubeocean.kube.errors import Conflict
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, resource_version_of, uid_of
-from kubeocean.syncer.bottomup.clockwatch import watch_clock
-from kubeocean.syncer.bottomup.csinodes import CsiNodeController
-from kubeocean.syncer.bottomup.leases import LeaseKeeper
-from kubeocean.syncer.bottomup.lenderpolicies import LenderPolicyController
-from kubeocean.syncer.bottomup.nodes import NodeController
-from kubeocean.syncer.bottomup.placeholders import PlaceholderController
-from kubeocean.syncer.bottomup.policies import PolicyController
-from kubeocean.syncer.bottomup.report import BindingReporter
-from kubeocean.syncer.bottomup.silence import watch_silence
-from kubeocean.syncer.bottomup.twinevents import TwinEvents
 from kubeocean.syncer.mount import (
     MOUNT_NAMESPACE_IN_USE,
     claim_namespace,
@@ -54,17 +44,12 @@ from kubeocean.syncer.mount import (
     namespace_in_use,
 )
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
-from kubeocean.syncer.patrol import Patrol
-from kubeocean.syncer.pods import PodController
-from kubeocean.syncer.topdown.dependencies import Dependencies
-from kubeocean.syncer.topdown.strays import StrayController
-from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
-from kubeocean.syncer.topdown.twins import TwinMaker
+from kubeocean.syncer.parts import Parts
+from kubeocean.syncer.surrender import SILENCE_TO_LET_GO, Refusal, Surrender, why_out_of_reach
 from kubeocean.syncer.unbinding import force_requested, let_go, take_everything_back
 
 WRITE_ATTEMPTS = 5  # at a binding that others write to as well
 SYNC_DEADLINE = 120.0  # seconds for the first full lists of a physical cluster
-SILENCE_TO_LET_GO = 40.0  # seconds
 LOOK_AGAIN = 2.0  # seconds between looks for what no event tells
 CLAIMS_AGAIN = 30.0  # the same, where each look is a call and nothing is urgent
 
@@ -77,10 +62,6 @@ class Reconnect(Exception):
 
 class Finished(Exception):
     """The binding is unbound, or gone: nothing is left to do."""
-
-
-class Surrender(Exception):
-    """The physical cluster is taken for gone, and the binding's deletionPolicy allows to let go of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +93,9 @@ class Session:
         """Serve the binding until something ends the session."""
         self._given.changed.clear()  # before anything is read: what changes from here on is for `_follow` or the next session
         binding = self._binding()
-        spec = parse_binding(binding)
-        if is_deleting(binding) and names.BINDING_SYNCER_FINALIZER not in finalizers_of(binding):
+        served = names.BINDING_SYNCER_FINALIZER in finalizers_of(binding)
+        spec = parse_served_binding(binding) if served else parse_binding(binding)
+        if is_deleting(binding) and not served:
             raise Finished
         if not self._virtual.shows(spec.cluster_id):
             raise OutOfView(self._name, spec.cluster_id)
@@ -143,6 +125,13 @@ class Session:
         if binding is None:
             raise Finished
         return binding
+
+    def _spec(self, known: ClusterBindingSpec) -> ClusterBindingSpec:
+        """Return the spec as it is now; `known` while it cannot be read, as the binding's condition tells meanwhile."""
+        try:
+            return parse_served_binding(self._binding())
+        except InvalidObject:
+            return known
 
     async def _serve(self, spec: ClusterBindingSpec, secret: SecretWatch) -> NoReturn:
         binding_uid = uid_of(self._binding())
@@ -231,39 +220,15 @@ class Session:
                 pairing.stop_listening()
 
     async def _work(self, pairing: Pairing, secret: SecretWatch, data: Json | None, tasks: asyncio.TaskGroup) -> NoReturn:
-        leases = LeaseKeeper(pairing)
-        pods, policies, lenders = PodController(pairing), PolicyController(pairing), LenderPolicyController(pairing)
-        nodes = NodeController(pairing, leases, policies.lease_changed, lenders.lease_changed)
         pairing.unbinding = is_deleting(self._binding())
-        pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(pairing, nodes, reachable))
-        strays = StrayController(pairing, pods.controller.enqueue)
-        tokens = TokenKeeper(pairing, TwinMaker(pairing))
-        for part in (nodes, pods, policies, lenders, strays, tokens, PlaceholderController(pairing)):
-            part.attach()
-            tasks.create_task(part.controller.run(), name=part.controller.name)
-        for source in pods.dependencies.sources:
-            tasks.create_task(source.run(), name=source.name)
-        for gate in pods.dependencies.gates:
-            tasks.create_task(gate.run(), name=gate.name)
-        patrol = Patrol(pairing, pods, strays, nodes)
-        tasks.create_task(patrol.run(), name=patrol.name)
-        twin_events = TwinEvents(pairing, pods_wait=lambda: len(pods.controller.queue) > 0)
-        tasks.create_task(twin_events.run(), name=twin_events.name)
-        csi_nodes = CsiNodeController(pairing)
-        csi_nodes.attach()
-        tasks.create_task(csi_nodes.run(), name=csi_nodes.controller.name)
-        tasks.create_task(nodes.reclaim.controller.run(), name=nodes.reclaim.controller.name)
-        clock = watch_clock(pairing.clock, lambda: _look_again(pairing, nodes, policies, lenders, tokens))
-        tasks.create_task(clock, name=f"clock of {self._name}")
-        silence = watch_silence(pairing, lambda: _enqueue_all(nodes, pods))
-        tasks.create_task(silence, name=f"silence of {self._name}")
-        tasks.create_task(leases.run(), name=f"leases of {self._name}")
-        tasks.create_task(BindingReporter(pairing).run(), name=f"report of {self._name}")
+        parts = Parts(pairing)
+        pairing.physical.reachability.subscribe(lambda reachable: self._reachability_changed(pairing, parts, reachable))
+        parts.start(tasks)
         if pairing.physical.mount_namespace != pairing.spec.mount_namespace:
             tasks.create_task(_move_when_empty(pairing), name=f"move of {self._name}")
         self._tell_working(pairing, f"synchronising with kube-system uid {pairing.physical.identity.uid}")
         log.info("syncer works", binding=self._name, nodes=len(pairing.physical.nodes.store))
-        await self._follow(pairing, secret, data, nodes, pods)
+        await self._follow(pairing, secret, data, parts)
 
     def _tell_working(self, pairing: Pairing, message: str) -> None:
         served = pairing.physical.mount_namespace
@@ -272,27 +237,23 @@ class Session:
         else:
             self._given.tell(SyncerState(True, message))
 
-    def _reachability_changed(self, pairing: Pairing, nodes: NodeController, reachable: bool) -> None:
-        nodes.enqueue_all()
+    def _reachability_changed(self, pairing: Pairing, parts: Parts, reachable: bool) -> None:
+        parts.reachability_changed(reachable)
         if reachable:
             self._tell_working(pairing, "the physical cluster answers again")
         else:
             message = "the physical cluster does not answer; its nodes take no new Pods"
             self._given.tell(SyncerState(False, message, CLUSTER_UNREACHABLE))
 
-    async def _follow(
-        self, pairing: Pairing, secret: SecretWatch, data: Json | None, nodes: NodeController, pods: PodController
-    ) -> NoReturn:
+    async def _follow(self, pairing: Pairing, secret: SecretWatch, data: Json | None, parts: Parts) -> NoReturn:
         """Carry changes of the binding to the controllers, until one demands a new session or it is deleted."""
         while True:
             await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
-            if (spec := parse_binding(self._binding())) != pairing.spec:
+            if (spec := self._spec(pairing.spec)) != pairing.spec:
                 pairing.spec = spec
-                _enqueue_all(nodes, pods)
-                for gate in pods.dependencies.gates:
-                    gate.spec_changed()
+                parts.spec_changed()
             if is_deleting(self._binding()):
-                await self._unbind(pairing, secret, data, nodes, pods.dependencies)
+                await self._unbind(pairing, secret, data, parts)
             await self._given.changed.wait()
             self._given.changed.clear()
 
@@ -302,31 +263,33 @@ class Session:
         """Raise Reconnect when the binding is not what the session began with. A Secret that went with it is no reason."""
         binding, credentials = self._binding(), _credentials(await secret.read())
         renewed = credentials != _credentials(data) and not (credentials is None and is_deleting(binding))
-        if renewed or _premises(uid_of(binding), parse_binding(binding)) != _premises(binding_uid, spec):
+        if renewed or _premises(uid_of(binding), self._spec(spec)) != _premises(binding_uid, spec):
             log.info("syncer reconnects", binding=self._name)
             raise Reconnect
 
-    async def _unbind(
-        self, pairing: Pairing, secret: SecretWatch, data: Json | None, nodes: NodeController, dependencies: Dependencies
-    ) -> NoReturn:
+    async def _unbind(self, pairing: Pairing, secret: SecretWatch, data: Json | None, parts: Parts) -> NoReturn:
         pairing.unbinding = True
-        nodes.enqueue_all()
+        parts.nodes.enqueue_all()
         self._given.tell(SyncerState(True, "unbinding: taking back virtual nodes and Pods"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_for_surrender(pairing, secret, data), name=f"surrender of {self._name}")
-            await take_everything_back(pairing, nodes, dependencies)
+            await take_everything_back(pairing, parts.nodes, parts.pods.dependencies)
             raise Finished
 
     async def _watch_for_surrender(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> NoReturn:
         """While unbinding, begin anew when the premises changed, and give up when Force meets a cluster long out of reach."""
-        reachability = pairing.physical.reachability
+        reachability, refusal = pairing.physical.reachability, Refusal(pairing.physical)
         while True:
             await asyncio.sleep(1.0)
             await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
             if pairing.obstacle:
                 self._given.tell(SyncerState(True, f"unbinding {pairing.obstacle}"))
-            if force_requested(self._binding()) and reachability.silent_for >= SILENCE_TO_LET_GO:
+            if not force_requested(self._binding()):
+                continue
+            if reachability.silent_for >= SILENCE_TO_LET_GO:
                 raise Surrender(reachability.last_error)
+            if reachability.reachable and (why := await refusal.lasting()):
+                raise Surrender(why)
 
     async def _surrender_if_gone(self, spec: ClusterBindingSpec, secret: SecretWatch, binding_uid: str) -> None:
         """Return when the cluster answers, or Force is not asked for; raise Surrender when it was silent all the time."""
@@ -335,26 +298,14 @@ class Session:
         while force_requested(self._binding()):
             data = await secret.read()
             await self._check_premises(binding_uid, spec, secret, data)
-            if not (why := await self._why_out_of_reach(spec, secret.reference, data)):
+            known = (self._binding().get("status") or {}).get("physicalClusterUID") or ""
+            if not (why := await why_out_of_reach(partial(self._open, spec, secret.reference, data), known)):
                 return
             if loop.time() >= give_up_at:
                 raise Surrender(why)
             message = f"{why}; let go of when that has lasted for {SILENCE_TO_LET_GO:.0f} s"
             self._given.tell(SyncerState(False, message, CLUSTER_UNREACHABLE))
             await asyncio.sleep(LOOK_AGAIN)
-
-    async def _why_out_of_reach(self, spec: ClusterBindingSpec, reference: str, data: Json | None) -> str:
-        """Ask the physical cluster, and nobody else, who it is; returns "" when it answers as the one it was."""
-        known = (self._binding().get("status") or {}).get("physicalClusterUID") or ""
-        try:
-            probe = await self._open(spec, reference, data)
-            try:
-                uid = await probe.identity.ask()
-            finally:
-                await probe.close()
-        except (ConfigError, Unreachable) as error:
-            return str(error)
-        return "" if known in ("", uid) else f"another cluster answers (kube-system uid {uid}, it was {known})"
 
 
 async def _move_when_empty(pairing: Pairing) -> NoReturn:
@@ -377,20 +328,3 @@ def _premises(binding_uid: str, spec: ClusterBindingSpec) -> tuple[str, str, Sec
 
 def _credentials(secret: Json | None) -> object:
     return (secret.get("data") or {}).get(names.KUBECONFIG_KEY) if secret else None
-
-
-def _enqueue_all(nodes: NodeController, pods: PodController) -> None:
-    nodes.enqueue_all()
-    pods.enqueue_all()
-
-
-def _look_again(
-    pairing: Pairing, nodes: NodeController, policies: PolicyController, lenders: LenderPolicyController, tokens: TokenKeeper
-) -> None:
-    """Decide everything anew that depends on the time."""
-    nodes.enqueue_all()
-    tokens.look_again()
-    for entry in pairing.virtual.policies.store.entries():
-        policies.controller.enqueue(entry.key.name)
-    for entry in pairing.physical.lender.entries():
-        lenders.controller.enqueue(entry.key.name)

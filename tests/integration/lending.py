@@ -4,7 +4,7 @@ from kubeocean.clusters.rbac import build_physical_rbac
 from kubeocean.kube.client import Client, PatchType
 from kubeocean.kube.meta import Json, name_of, namespace_of
 from kubeocean.kube.resources import NAMESPACES, Resource
-from tests.integration.federation import Federation, Lender
+from tests.integration.federation import Federation, Lender, discard
 
 GROUP = "rbac.authorization.k8s.io"
 CLUSTERROLES = Resource(GROUP, "v1", "clusterroles", "ClusterRole", False)
@@ -32,6 +32,13 @@ async def grant(
         await apply(federation.physical[lender.pool.cluster], obj)
         if "namespace" not in obj["metadata"]:  # the rest is inside
             federation.made.physical.append((lender.pool.cluster, RESOURCES[obj["kind"]], name_of(obj), ""))
+
+
+async def revoke(federation: Federation, lender: Lender, user: str) -> None:
+    """Take back all that was granted: nobody is bound to the roles any more."""
+    for obj in build_physical_rbac(user=user, mount_namespace=lender.mount_namespace):
+        if obj["kind"] in ("ClusterRoleBinding", "RoleBinding"):
+            await discard(federation.physical[lender.pool.cluster], RESOURCES[obj["kind"]], name_of(obj), namespace_of(obj))
 
 
 def take_away(role: Json, resource: str, verb: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kubeocean.api import names
-from kubeocean.kube.resources import CONFIGMAPS, NETWORKPOLICIES, PODS, SERVICES
+from kubeocean.kube.resources import CONFIGMAPS, NETWORKPOLICIES, PODS, SECRETS, SERVICES
 from kubeocean.sandbox.nodes import NodeTemplate
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, Write, beside_leases, summary, until_quiet
@@ -68,7 +68,9 @@ async def test_at_rest_only_leases_are_written_and_only_probes_read(wide: Sandbo
         await serve_some(federation, namespace)
         settings = {"metadata": {"name": "settings", "namespace": namespace}, "data": {"color": "red"}}
         await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", **settings})
-        env = [{"configMapRef": {"name": "settings"}}]
+        password = {"metadata": {"name": "password", "namespace": namespace}, "stringData": {"password": "sesame"}}
+        await federation.virtual.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", **password})
+        env = [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "password"}}]
         logs = [AuditLog(cluster) for cluster in (wide.virtual, *wide.physical)]
         for number in range(PODS_AT_REST):
             served = {"labels": SERVED} if number < PODS_SERVED else {}
@@ -179,7 +181,9 @@ async def follow_the_hash(federation: Federation, below: AuditLog, namespace: st
     """See that a copy is written when what it means changes, and not when something else of the original does."""
     below.restart()
     virtual, physical = federation.virtual, federation.physical[0]
-    await virtual.patch(CONFIGMAPS, "settings", namespace, {"metadata": {"annotations": {"seen-by": "somebody"}}})
+    carried = ((CONFIGMAPS, "settings"), (SECRETS, "password"), (SERVICES, "resting"), (NETWORKPOLICIES, "resting"))
+    for resource, name in carried:
+        await virtual.patch(resource, name, namespace, {"metadata": {"annotations": {"seen-by": "somebody"}}})
     await asyncio.sleep(3)
     assert not beside_leases(below), summary(below.ours())
     await virtual.patch(CONFIGMAPS, "settings", namespace, {"data": {"color": "blue"}})

@@ -22,6 +22,9 @@ async def test_a_small_run_gives_every_figure_and_a_restart_writes_nothing(asset
     assert "7 Pods of the lenders'" in said
     for lap in (found.floor.best, found.ceiling.best, found.lap):
         assert min(lap.create, lap.delete) > 0
+    assert found.neighbourhood.crowd is not None
+    assert found.neighbourhood.crowd.count == 4  # of 20 among five tenants
+    assert found.neighbourhood.neighbour is not None
     assert found.writes_at_rest == []
     for restart in (found.restart, found.rolling):
         assert min(restart.leading, restart.steady) >= 0

@@ -26,6 +26,7 @@ from tests.integration.federation import (
     opened,
 )
 from tests.integration.programs import Program
+from tests.integration.scan import find_traces
 
 LEADER_FLAGS = (
     "--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
@@ -91,7 +92,18 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
         await federation.unbind(lender)
         await eventually(lambda: syncers[0].exit_code == 0, within=15, what="the syncer ends with its binding")
         assert manager.alive
+        await eventually(lambda: nothing_is_left(federation, lender), within=30, what="no trace of it is left")
         await federation.undo()
+
+
+async def nothing_is_left(federation: Federation, lender: Lender) -> bool:
+    """Search both clusters whole for what speaks of the binding, but for what people wrote themselves."""
+    for client in (federation.virtual, federation.physical[0]):
+        found = await find_traces(client, lender.binding, lender.cluster_id, lender.mount_namespace)
+        written = ("resourceleasingpolicies ", f"secrets default/{lender.secret}")
+        left = {name: places for name, places in found.items() if not name.startswith(written)}
+        assert not left, f"left in {client.cluster}: {left}"
+    return True
 
 
 async def assert_the_pods_of_others_are_passed_over(

@@ -14,7 +14,7 @@ import pytest
 
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, resource_version_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, NODES, PODS
+from kubeocean.kube.resources import NAMESPACES, NODES, PODS, PRIORITYCLASSES
 from kubeocean.sandbox.sandbox import Sandbox
 from tests.integration.audit import AuditLog, summary
 from tests.integration.credentials import hand_in, is_failed, issue_kubeconfig
@@ -28,6 +28,7 @@ from tests.integration.federation import (
     connect,
     discard,
     eventually,
+    find,
     is_running,
     kinds_installed,
     make_namespace,
@@ -36,6 +37,7 @@ from tests.integration.federation import (
 )
 from tests.integration.lending import grant
 from tests.integration.programs import Program
+from tests.integration.test_verify import kubeocean
 
 LENDER = 1  # the physical cluster, into which this module installs the kind of policies
 CPUS = 8
@@ -215,6 +217,29 @@ async def test_a_race_is_lost_to_the_physical_scheduler_and_told(borrowers: tupl
     await one.is_offered(CPUS - 5)
 
 
+async def test_of_two_that_come_at_once_the_lender_takes_one_and_the_other_is_told(
+    borrowers: tuple[Borrower, Borrower]
+) -> None:
+    """Neither lease can have known of the other's Pod: both virtual nodes offer all there is."""
+    for borrower in borrowers:
+        await borrower.is_offered(CPUS)
+    await asyncio.gather(*(borrower.create("web", 5, bound=True) for borrower in borrowers))
+
+    async def decided() -> tuple[Borrower, Borrower]:
+        pods = [await borrower.federation.virtual.get(PODS, "web", borrower.namespace) for borrower in borrowers]
+        refused = [condition(pod, "PhysicalPodScheduled").get("status") == "False" for pod in pods]
+        assert sorted(refused) == [False, True], pods
+        assert is_running(pods[refused.index(False)]), pods
+        return borrowers[refused.index(False)], borrowers[refused.index(True)]
+
+    taken_in, refused = await eventually(decided, within=30, what="one runs and one is refused")
+    said = condition(await refused.federation.virtual.get(PODS, "web", refused.namespace), "PhysicalPodScheduled")
+    assert refused.lender.binding in said["message"]
+    assert "Insufficient cpu" in said["message"]
+    await refused.is_offered(CPUS - 5)
+    await taken_in.is_offered(CPUS)
+
+
 async def test_bursts_of_both_at_once_fill_the_node_and_never_exceed_it(borrowers: tuple[Borrower, Borrower]) -> None:
     federation, pool = borrowers[0].federation, borrowers[0].lender.pool
 
@@ -320,6 +345,7 @@ async def test_when_one_leaves_the_other_goes_on_and_marks_the_node(
     assert after is not None
     assert (uid_of(after), is_running(after)) == (uid_of(twin), True)
     assert "deletionTimestamp" not in (await client.get(NAMESPACES, stays.mount_namespace))["metadata"]
+    assert await find(client, PRIORITYCLASSES, "kubeocean-default"), "it goes with the last of them"
 
 
 async def test_neither_touched_what_is_the_others(borrowers: tuple[Borrower, Borrower], stage: Stage) -> None:
@@ -334,6 +360,8 @@ async def test_neither_touched_what_is_the_others(borrowers: tuple[Borrower, Bor
         strayed = [write for write in mine if write.namespace == foreign.lender.mount_namespace]
         strayed += [write for write in mine if write.resource == "namespaces" and write.name == foreign.lender.mount_namespace]
         assert not strayed, summary(strayed)
+        # What the other has there is no finding of ours either.
+        assert kubeocean(borrower.federation, "verify", f"--binding={borrower.lender.binding}").returncode == 0
     # The label of a node that both lease is written once, by whoever came first.
     node = one.lender.pool.nodes[0]
     marks = [write.user for write in writes if (write.verb, write.resource, write.name) == ("patch", "nodes", node)]

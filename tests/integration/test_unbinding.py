@@ -9,6 +9,7 @@ from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeocean.sandbox.sandbox import Sandbox
+from tests.integration.credentials import issue_kubeconfig
 from tests.integration.everything import COPIED, use_everything
 from tests.integration.federation import (
     Federation,
@@ -23,6 +24,7 @@ from tests.integration.federation import (
     twin_name,
 )
 from tests.integration.gate import Gate
+from tests.integration.lending import grant, revoke
 from tests.integration.scan import find_traces
 
 # What is in any namespace by itself, or was put into it by `make_lenders_namespace`.
@@ -231,3 +233,25 @@ async def test_a_binding_whose_cluster_is_gone_waits_and_says_why_until_force_re
         for pod in (await federation.physical[1].list(PODS, lender.mount_namespace)).items:
             await discard(federation.physical[1], PODS, name_of(pod), lender.mount_namespace)
         await discard(federation.physical[1], NAMESPACES, lender.mount_namespace)
+
+
+async def test_force_lets_go_of_a_lender_who_has_taken_his_rights_back(
+    federation: Federation, namespace: str, sandbox: Sandbox
+) -> None:
+    user, client = f"borrower-{namespace}", federation.physical[1]
+    credentials = issue_kubeconfig(sandbox.physical[1], user)
+    lender = await federation.bind(await federation.pool(cluster=1), kubeconfig=credentials, ready=False)
+    await grant(federation, lender, user)
+    await federation.policy(lender)
+    await federation.vnodes(lender, within=60)
+    await federation.virtual.create(PODS, build_pod("web", namespace, lender))
+    (vpod,) = await federation.running(namespace, "web")
+    await revoke(federation, lender, user)
+    await federation.virtual.patch(CLUSTERBINDINGS, lender.binding, "", {"spec": {"deletionPolicy": "Force"}})
+    await federation.unbind(lender, within=90)  # 40 s of refusals are asked for
+    assert await find(federation.virtual, NODES, lender.vnode()) is None, "virtual node"
+    assert await find(federation.virtual, PODS, "web", namespace) is None, "virtual Pod"
+    twin = await federation.twin(lender, vpod)
+    assert twin is not None, "nothing can be cleaned where nothing may be done"
+    await discard(client, PODS, name_of(twin), lender.mount_namespace)
+    await discard(client, NAMESPACES, lender.mount_namespace)

@@ -13,13 +13,16 @@ The lender's policies have their own controller (`lenderpolicies`); how a policy
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from kubeocean.api import names
+from kubeocean.api.policy import ResourceLeasingPolicySpec
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.domain.leasing import Lease
 from kubeocean.domain.policies import Choice, Policy
 from kubeocean.domain.policystatus import PolicyFacts, diff_policy_status, sum_leased
-from kubeocean.domain.windows import state
+from kubeocean.domain.terms import is_readable
+from kubeocean.domain.windows import WindowState, state
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import NotFound
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, name_of, resource_version_of
@@ -105,10 +108,14 @@ def gather_facts(
     zone = (policy.spec.time_zone if policy.spec else None) or pairing.spec.time_zone or pairing.options.time_zone
     return PolicyFacts(
         obj=obj, policy=policy, binding_exists=True,
-        window=state(policy.spec.time_windows, zone, pairing.clock()) if policy.spec else None, won=len(won),
+        window=_window_of(policy.spec, zone, pairing.clock()) if policy.spec else None, won=len(won),
         overshadowed_by=tuple(overshadowed_by), leased=sum_leased(lease.capacity.resources for lease in won),
         now=pairing.clock(), binding_name=pairing.binding_name, beside=tuple(beside),
     )
+
+
+def _window_of(spec: ResourceLeasingPolicySpec, zone: str, now: datetime) -> WindowState:
+    return state(spec.time_windows, zone, now) if is_readable(spec, zone) else WindowState(open=False)
 
 
 def seconds_until_change(facts: PolicyFacts) -> float | None:

@@ -6,7 +6,7 @@ they contradict the cache, the key waits until the cache has caught up, and is d
 
 from __future__ import annotations
 
-from kubeocean.domain.claimpair import DELETE_POLICY, ClaimFacts, keeper
+from kubeocean.domain.claimpair import ClaimFacts, is_doomed, keeper
 from kubeocean.domain.naming import provisioned_volume_name, volume_twin_names
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.provisioning import is_provisioned_claim, origin_uid_of
@@ -48,9 +48,8 @@ class ClaimProofs:
             self._freshness.expect(facts.key, self._pairing.virtual.storage.volumes, volume)
             return False
         over = facts.claim is None or uid_of(facts.claim) != origin or is_deleting(facts.claim)
-        doomed = is_deleting(volume) or volume["spec"].get("persistentVolumeReclaimPolicy") == DELETE_POLICY
         elsewhere = facts.claim is not None and facts.claim["spec"].get("volumeName") not in (None, "", name)
-        return doomed and (over or elsewhere)
+        return is_doomed(volume, origin) and (over or elsewhere)
 
     async def nothing_left(self, facts: ClaimFacts) -> bool:
         """Prove that no twin of a claim is left; one that is kept for its volume's sake (Retain) does not count."""

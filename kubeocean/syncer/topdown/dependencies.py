@@ -20,6 +20,7 @@ from kubeocean.clusters.virtual import BY_REFERENCE
 from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.podmap import check_pod
 from kubeocean.domain.podrefs import Reference, references_of, references_of_container
+from kubeocean.kube.controller import Controller
 from kubeocean.kube.meta import Json, ObjectKey, namespace_of
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
@@ -34,6 +35,10 @@ class Blocked(NamedTuple):
 
 class DependencySource(Protocol):
     """Keeps the physical side of some kinds of reference."""
+
+    @property
+    def controller(self) -> Controller[ObjectKey]:
+        """Whose passes do its work."""
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -61,6 +66,10 @@ class DependencySource(Protocol):
 
 class Gate(Protocol):
     """Keeps what must be in place around a Pod although no field of it says so: Services to reach, policies that guard it."""
+
+    @property
+    def controller(self) -> Controller[ObjectKey]:
+        """Whose passes do its work."""
 
     @property
     def name(self) -> str:
@@ -94,6 +103,11 @@ class Dependencies:
     def __init__(self, sources: Sequence[DependencySource], gates: Sequence[Gate] = ()) -> None:
         self.sources, self.gates = sources, gates
         self._by_kind = {kind: source for source in sources for kind in source.kinds}
+
+    @property
+    def controllers(self) -> list[Controller[ObjectKey]]:
+        """Those of all sources and gates."""
+        return [*(source.controller for source in self.sources), *(gate.controller for gate in self.gates)]
 
     def check(self, vpod: Json) -> Blocked | None:
         """Put every reference to its source and ask every gate, so that all set out at once; return what to say of a block."""

@@ -21,6 +21,7 @@ from kubeocean.domain.depmap import CopyHead, can_exist, origin_of
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podrefs import Reference
+from kubeocean.kube.controller import Controller
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, namespace_of, uid_of
 from kubeocean.kube.resources import Resource
 from kubeocean.kube.store import Entry
@@ -69,6 +70,11 @@ class ObjectSource:
     def reconsider(self, key: ObjectKey) -> None:
         """Look at a key again: somebody who was introduced by `serve` needs it from now on, or no longer does."""
         self._enqueue(key)
+
+    @property
+    def controller(self) -> Controller[ObjectKey]:
+        """See DependencySource."""
+        return self.keeper.controller
 
     def suspects(self) -> Iterator[ObjectKey]:
         """See DependencySource."""
@@ -141,6 +147,9 @@ class ObjectSource:
         before, after = self._named_by(old), self._named_by(new)
         if before == after:
             return
+        if old:
+            for key in before - after:
+                self.keeper.told.get(key, set()).discard(old.uid)
         # A Pod that has a twin is past the gate; after a restart nobody else asks for what it may still lack.
         has_twin = new is not None and (twin := self._pairing.twin_of(new.key)) is not None and twin.summary.ours
         for key in before ^ after:

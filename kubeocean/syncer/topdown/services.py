@@ -65,7 +65,7 @@ class ServiceMirror:
         self._originals: dict[str, Informer[str]] = {}  # the virtual slices, by namespace
         self._wake = wake
         self._on_their_way: set[ObjectKey] = set()
-        self._waiting: set[ObjectKey] = set()  # Pods
+        self._waiting: dict[ObjectKey, set[ObjectKey]] = {}  # Pods, and the Services that were on their way when each asked
         self._said: dict[ObjectKey, str] = {}  # what was last told of a Service that is refused
         self._spec_changed = asyncio.Event()
         self._ending = False
@@ -88,8 +88,12 @@ class ServiceMirror:
         """See dependencies.Gate."""
         if not self._on_their_way:
             return None
-        self._waiting.add(key_of(vpod))
-        return Blocked()
+        # Those that set out later are none of its business, or somebody who makes Services all the time would keep all Pods.
+        awaited = self._waiting.setdefault(key_of(vpod), set(self._on_their_way))
+        if awaited:
+            return Blocked()
+        del self._waiting[key_of(vpod)]
+        return None
 
     def _set_out(self, key: ObjectKey) -> None:
         """Have Pods wait for a Service that has no physical address yet."""
@@ -102,10 +106,13 @@ class ServiceMirror:
 
     def _arrived(self, key: ObjectKey) -> None:
         self._on_their_way.discard(key)
-        if not self._on_their_way:
-            waiting, self._waiting = self._waiting, set()
-            for pod in waiting:
-                self._wake(pod)
+        freed = [pod for pod, awaited in self._waiting.items() if awaited == {key}]
+        pods = self.pairing.virtual.pods.store
+        self._waiting = {
+            pod: awaited - {key} for pod, awaited in self._waiting.items() if self._on_their_way and pods.get(pod)
+        }
+        for pod in freed:
+            self._wake(pod)
 
     # --- listening -----------------------------------------------------------------------------------------------------
     def attach(self) -> None:

@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from kubeocean.bench.audit import WriteCount
+from kubeocean.bench.percentiles import Spread
 from kubeocean.bench.restart import is_steady
 from kubeocean.bench.results import Floor, Lap
 from kubeocean.bench.scalereport import print_scale
-from kubeocean.bench.scaleresults import ManagerMemory, Restart, Scale, ScaleSetting
+from kubeocean.bench.scaleresults import ManagerMemory, Neighbourhood, Restart, Scale, ScaleSetting
 from kubeocean.bench.scaleverdict import scale_checks
 from kubeocean.cli.bench import scale_as_json
 
@@ -35,6 +36,7 @@ MESSY = replace(CLEAN, steady=15.1, writes=[
 SCALE = Scale(
     ScaleSetting(pods=1024, foreign=1024, nodes=10, clusters=2, token=False, rest_seconds=5.0, load=0.1),
     floor=Floor(Lap(6.0, 7.0), []), ceiling=Floor(Lap(7.5, 7.7), []), lap=Lap(9.0, 14.0),
+    neighbourhood=Neighbourhood(Spread(200, 900.0, 2000.0, 2500.0), Spread(20, 30.0, 80.0, 80.0)),
     cpu_creating=3.072, cpu_deleting=1.024, writes_at_rest=[], cpu_at_rest=0.5, restart=CLEAN, rolling=CLEAN,
     memory=ManagerMemory(empty=90 * MIB, foreign=93 * MIB, burst=109 * MIB, restart=109 * MIB),
 )
@@ -90,7 +92,7 @@ def test_the_report_names_what_a_restart_wrote_and_deleted_and_what_pods_cost() 
     assert MESSY.deletes == 2
     for part in (
         "beside 1024 of the lenders'", "1.25× floor", "1.50× floor", "2.00× floor", "10.0 % of a core", "16.00 KiB",
-        "3.00 KiB",
+        "3.00 KiB", "900 / 2000 ms", "30 / 80 ms",
     ):
         assert part in text, part
     per_pod = next(line for line in text.splitlines() if "CPU, ms per Pod" in line)

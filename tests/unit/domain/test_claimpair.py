@@ -58,7 +58,7 @@ def ours(*changes: Json, policy: str = "Delete", uid: str = "u1", phase: str = "
     }
     obj: Json = {
         "kind": "PersistentVolume", "metadata": {"name": f"edge-{uid}", **MARKS},
-        "spec": {"csi": csi, "persistentVolumeReclaimPolicy": policy}, "status": {"phase": phase},
+        "spec": {"csi": csi, "persistentVolumeReclaimPolicy": policy, "claimRef": {"uid": uid}}, "status": {"phase": phase},
     }
     return changed(obj, *changes)
 
@@ -103,6 +103,7 @@ MADE = twin(provisioned=True, bound=False, node="node-1")
 GIVEN_UP = changed(MADE, {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": None}}})
 KEPT = ours(policy="Retain", phase="Released")
 KEPT_NO_MORE = changed(KEPT, DELETING)
+HEIRS, NOBODYS = {"spec": {"claimRef": {"uid": "u9"}}}, {"spec": {"claimRef": None}}
 CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
     ("nobody needs a bound claim", facts(claim(), carried()), Idle, ""),
     ("a Pod needs a bound claim", facts(claim(), carried(), **NEEDED), Carry, ""),
@@ -158,6 +159,9 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
             selected="node-1", **SERVED,
         ), Idle, "ClaimNameTaken",
     ),
+    ("another claim was given its volume", facts(None, ours(HEIRS), **SERVED), Idle, ""),
+    ("it was made free for another claim", facts(None, ours(NOBODYS, phase="Available"), **SERVED), Idle, ""),
+    ("it goes with the claim that it was given to", facts(None, ours(HEIRS, phase="Released"), **SERVED), Remove, ""),
     (
         "a successor waits for the end of what was before", facts(
             claim(changed_uid, volume="", bound=False), ours(phase="Released"), selected="node-1", **SERVED,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kubeocean.api.binding import ClusterBindingSpec, SecretReference
 from kubeocean.api.policy import ResourceLimit
+from kubeocean.api.zone import UNKNOWN_ZONE
 from kubeocean.domain.leasing import Lease, LeaseFacts, assess, kept_capacity, lease_capacity, policy_details
 from kubeocean.domain.policies import read_policy
 from kubeocean.domain.reclaim import Closing
@@ -212,6 +213,18 @@ def test_the_zone_is_the_policys_then_the_bindings_then_the_settings() -> None:
     assert assessed(node(), policy(timeWindows=shanghai_evening, timeZone="Asia/Shanghai")).window.open
     assert assessed(node(), policy(timeWindows=shanghai_evening), spec=binding(time_zone="Asia/Shanghai")).window.open
     assert not assessed(node(), policy(timeWindows=shanghai_evening)).window.open
+
+
+def test_in_a_zone_that_nobody_knows_windows_take_nothing_new_and_evict_nobody() -> None:
+    unknown = binding().model_copy(update={"time_zone": UNKNOWN_ZONE})
+    relying = policy(timeWindows=NIGHT, forceReclaim=True)
+    lease = assessed(node(), relying, spec=unknown, existing=VNODE)
+    assert (lease.decision.leasable, lease.decision.reason) == (True, "TimeZoneUnknown")
+    assert (lease.capacity, lease.window.open, lease.closing) == (kept_capacity(VNODE), False, Closing(None))
+    assert not assessed(node(), relying, spec=unknown).decision.leasable
+    assert assessed(node(), policy(), spec=unknown).window.open, "without windows no zone is needed"
+    zone_of_its_own = policy(timeWindows=NIGHT, timeZone="Asia/Tokyo")
+    assert assessed(node(), zone_of_its_own, spec=unknown).window == assessed(node(), zone_of_its_own).window
 
 
 def test_a_lease_remembers_the_valid_policy_it_stands_on() -> None:

@@ -483,6 +483,14 @@ async def test_nothing_is_changed_without_leadership_even_if_lost_on_the_way(all
     assert server.asked == []
 
 
+async def test_a_write_that_may_not_be_sent_takes_nobodys_token(server: Server) -> None:
+    async with Client(ServerConfig(server.url), cluster="east", guard=Guard(0), qps=0.001, burst=1) as client:
+        for _ in range(3):
+            with pytest.raises(NotLeading):
+                await client.create(NODES, {"metadata": {"name": "n"}}, deadline=2)
+        await client.get(NODES, "n", deadline=2)
+
+
 async def test_reading_needs_no_leadership(server: Server) -> None:
     async with Client(ServerConfig(server.url), cluster="east", guard=Guard(0)) as client:
         await client.get(NODES, "n")

@@ -221,6 +221,19 @@ async def test_a_wish_that_is_withdrawn_is_not_fulfilled_and_no_other_is_harmed(
     assert now() == pytest.approx(35.0)
 
 
+async def test_what_waits_because_it_failed_has_its_next_attempt_at_once_and_nothing_else_has() -> None:
+    queue = new_queue()
+    for _ in range(5):
+        queue.retry("failed")
+    queue.add_after("planned", 40.0)
+    queue.hasten()
+    assert await finish(queue) == "failed"
+    assert now() == pytest.approx(0.0)
+    assert queue.failures("failed") == 0, "what was in its way is gone"
+    assert await finish(queue) == "planned"
+    assert now() == pytest.approx(40.0)
+
+
 async def test_wishes_that_were_withdrawn_do_not_pile_up() -> None:
     queue = new_queue()
     for number in range(1000):

@@ -31,6 +31,7 @@ from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, key_of, uid_of
 from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import CONFIGMAPS, PODS, SECRETS, Resource
+from kubeocean.syncer import parts
 from kubeocean.syncer import session as sessions
 from kubeocean.syncer.bottomup.clockwatch import watch_clock
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
@@ -125,7 +126,11 @@ class Calls:
 
 
 class LenderWatches(Watches):
-    """Watches of a lender who has no policies and always answers."""
+    """Watches of a lender who has no policies and always answers, also when he is asked who he is."""
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        assert isinstance(self.server, Server)
+        return await self.server.get(resource, name, namespace)
 
     async def raw(self, _: str, path: str, **__: object) -> bytes:
         return b'{"kind": "APIGroupList", "groups": []}' if path == "/apis" else b"ok"
@@ -150,7 +155,7 @@ class Stage:
         for module in ("virtual", "physical"):
             monkeypatch.setattr(f"kubeocean.clusters.{module}.Client", self._client)
         monkeypatch.setattr(sessions, "Pairing", partial(Pairing, real_time=self.world.now))
-        monkeypatch.setattr(sessions, "watch_clock", partial(watch_clock, steady=asyncio.get_running_loop().time))
+        monkeypatch.setattr(parts, "watch_clock", partial(watch_clock, steady=asyncio.get_running_loop().time))
         monkeypatch.setattr(Session, "_open", lambda _, spec, *__: self._open_physical(spec))
         self._life = Life(None)
 

@@ -348,6 +348,32 @@ async def test_retained_data_outlives_its_claim_and_goes_with_its_volume() -> No
         assert case.find(case.world.virtual_server, PERSISTENTVOLUMES, volume) is None
 
 
+async def test_data_that_another_claim_was_given_outlives_its_own_and_goes_with_that_one() -> None:
+    case = Case()
+    case.provisioned(policy="Retain")
+    name, heir = ObjectKey("", "edge-uid-persistentvolumeclaims-data"), ObjectKey("ns", "heir")
+    server = case.world.virtual_server
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+        await asyncio.sleep(SETTLED)
+        server.put(PERSISTENTVOLUMECLAIMS, {
+            "metadata": {"name": heir.name, "namespace": heir.namespace, "uid": "uid-heir"},
+            "spec": {"volumeName": name.name, "storageClassName": "fast"}, "status": {"phase": "Bound"},
+        })
+        given = {"claimRef": {**heir._asdict(), "uid": "uid-heir"}, "persistentVolumeReclaimPolicy": "Delete"}
+        volume = server.find(PERSISTENTVOLUMES, name.name)
+        server.put(PERSISTENTVOLUMES, apply_merge(volume, {"spec": given, "status": {"phase": "Bound"}}))
+        await asyncio.sleep(SETTLED)
+        twin = case.twin()
+        assert twin is not None
+        assert not is_deleting(twin)
+        server.remove(PERSISTENTVOLUMECLAIMS, heir)
+        await asyncio.sleep(SETTLED)
+        assert case.twin() is None
+        assert case.find(server, PERSISTENTVOLUMES, name) is None
+
+
 async def test_a_new_claim_of_an_old_name_never_gets_the_old_ones_data() -> None:
     case = Case()
     case.provisioned()

@@ -119,6 +119,22 @@ async def test_a_service_that_never_gets_an_address_holds_nobody_for_longer_than
         assert case.is_ready()
 
 
+async def test_somebody_who_makes_services_all_the_time_holds_a_pod_no_longer_than_the_first_of_them(case: Case) -> None:
+    async with case.working():
+        case.world.pod("pod")
+        waited = 0
+        for number in range(20):
+            metadata = {"name": f"web-{number}", "namespace": "ns"}
+            spec = {"type": "ClusterIP", "clusterIP": f"10.96.1.{number}"}
+            case.world.virtual_server.put(SERVICES, {"metadata": metadata, "spec": spec})
+            await asyncio.sleep(1)
+            if case.services.check(POD) is None:
+                break
+            waited += 1
+        assert waited == 10
+        assert case.woken == [ObjectKey("ns", "pod")]
+
+
 @pytest.mark.parametrize("alive", [True, False])
 async def test_a_mirror_goes_only_when_its_service_is_proved_gone(case: Case, *, alive: bool) -> None:
     service = case.put(SERVICES, type="ClusterIP", clusterIP="10.96.0.7")

@@ -206,6 +206,20 @@ async def test_what_is_optional_is_told_once_and_carried_later(case: Case) -> No
         assert case.world.heard_by("web") == ["OptionalConfigMapNotFound"]
 
 
+async def test_who_was_told_is_forgotten_with_his_pod(case: Case) -> None:
+    """Something that never comes, in a namespace where there always is a Pod that would take it."""
+    async with case.serving() as pods:
+        case.pod("stays", optional=True)
+        for number in range(5):
+            case.pod(f"web-{number}", optional=True)
+        await asyncio.sleep(SOON)
+        (source,) = [source for source in sources_of(pods) if source.keeper.told]
+        assert len(source.keeper.told[APP]) == 6
+        for number in range(5):
+            await case.remove_pod(f"web-{number}")
+        assert len(source.keeper.told[APP]) == 1
+
+
 async def test_names_that_nothing_can_have_are_missing_without_a_question(case: Case) -> None:
     async with case.serving():
         for number, name in enumerate(("..", "a/b", "Upper")):

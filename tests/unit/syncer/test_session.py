@@ -14,7 +14,7 @@ from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import OutOfView
 from kubeocean.domain.bindingstatus import SyncerState
-from kubeocean.kube.errors import ConfigError, ServerError, Unreachable
+from kubeocean.kube.errors import ConfigError, Forbidden, ServerError, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of
 from kubeocean.kube.resources import NAMESPACES, NODES, PODS, Resource
@@ -272,6 +272,39 @@ async def test_an_edit_while_the_session_begins_is_not_lost(case: Case, monkeypa
         assert "kubeocean.io/vnode" not in case.taints()
 
 
+async def test_a_time_zone_that_nobody_knows_ends_neither_a_session_nor_the_next_one(case: Case) -> None:
+    misspelt = {"timeZone": "Europe/Berln", "disableNodeDefaultTaint": True}
+    async with case.running():
+        await asyncio.sleep(2)
+        case.bind(spec=misspelt, generation=2)
+        await asyncio.sleep(2)
+        assert "kubeocean.io/vnode" not in case.taints(), "the rest of the edit counts"
+        await asyncio.sleep(300)
+        assert (case.state, len(case.opened)) == ((True, ""), 1)
+    async with case.running():
+        await asyncio.sleep(2)
+        assert case.state == (True, "")
+        case.bind(spec=misspelt, generation=3, **GONE)
+        await asyncio.sleep(60)
+    assert case.binding() is None
+
+
+async def test_whatever_else_cannot_be_read_is_as_if_the_edit_had_not_been_made(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        case.bind(spec={"secretRef": {"name": ""}}, generation=2)  # a kind that is not ours may let it through
+        await asyncio.sleep(300)
+        assert (case.state, len(case.opened)) == ((True, ""), 1)
+
+
+async def test_a_binding_that_never_was_served_is_not_with_a_time_zone_that_nobody_knows(case: Case) -> None:
+    case.bind(finalizers=["other"], spec={"timeZone": "Europe/Berln"}, generation=2)
+    await asyncio.sleep(0.1)
+    async with case.running():
+        await asyncio.sleep(3)
+        assert (case.state, case.opened) == ((False, "ValidationFailed"), [])
+
+
 async def test_an_edit_during_a_failing_attempt_is_tried_soon(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case.trouble = ConfigError("Secret n/s: no")
     async with case.running():
@@ -407,6 +440,47 @@ async def test_a_lender_who_undoes_what_we_take_back_does_not_keep_us(case: Case
         await asyncio.sleep(60)
     assert writes == 10
     assert case.binding() is None
+
+
+# --- giving up ---------------------------------------------------------------------------------------------------------
+REFUSALS = {
+    "the token is no good any more": Unauthorized("401", cluster="lender", status=401),
+    "the rights were taken back": Forbidden("403", cluster="lender", status=403),
+    "nobody answers": Unreachable("refused", cluster="lender"),
+    "the kubeconfig is gone": ConfigError("no Secret"),
+}
+
+
+@pytest.mark.parametrize("how", REFUSALS)
+async def test_force_lets_go_of_a_cluster_to_which_nothing_leads(how: str, case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+    case.trouble = REFUSALS[how]
+    case.bind(spec={"deletionPolicy": "Force"}, generation=2, **GONE)
+    async with case.running():
+        await asyncio.sleep(35)
+        assert case.binding() is not None, "it has to last"
+        await asyncio.sleep(15)
+    assert (case.binding(), case.vnode()) == (None, None)
+
+
+async def test_force_lets_go_of_a_cluster_that_takes_its_rights_back_meanwhile(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> Any:
+        raise Forbidden("403", cluster="lender", status=403)
+
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        await asyncio.sleep(1)
+        for call in ("get", "list", "delete", "patch"):
+            monkeypatch.setattr(case.world.physical_server, call, refuse)
+        case.bind(spec={"deletionPolicy": "Force"}, generation=2, **GONE)
+        await asyncio.sleep(35)
+        assert case.binding() is not None, "it has to last"
+        await asyncio.sleep(20)
+    assert (case.binding(), case.vnode()) == (None, None)
 
 
 # --- unbinding -------------------------------------------------------------------------------------------------------
