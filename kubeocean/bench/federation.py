@@ -28,9 +28,12 @@ _LEADER = "kubeocean-manager"
 
 @asynccontextmanager
 async def federate(
-    rig: Rig, *, direct_scheduling: bool, profile: Path | None, flags: Sequence[str] = ()
+    rig: Rig, *, direct_scheduling: bool, profile: Path | None, flags: Sequence[str] = (), leave: bool = False
 ) -> AsyncIterator[Manager]:
-    """Give a manager, with more `flags`, that serves all physical clusters, every node of them leased and ready for Pods."""
+    """Give a manager, with more `flags`, that serves all physical clusters, every node of them leased and ready for Pods.
+
+    When the block ends well the rig is left as it was with `leave`, for what is measured afterwards.
+    """
     await _refuse_a_second_manager(rig.virtual)
     log = rig.folder / "manager.log"
     async with run_manager(rig.sandbox.virtual.kubeconfig, log, profile, *flags) as manager:
@@ -45,7 +48,8 @@ async def federate(
             if rig.lasts:
                 await _unbind(rig, made)
             raise
-        await _unbind(rig, made)
+        if rig.lasts or leave:
+            await _unbind(rig, made)
 
 
 async def _refuse_a_second_manager(virtual: Client) -> None:

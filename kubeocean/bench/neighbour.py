@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from kubeocean.bench.burst import delete_all
 from kubeocean.bench.flight import CALL_DEADLINE
@@ -32,14 +32,14 @@ async def beside_a_neighbour(rig: Rig, crowded: str, namespace: str, *, token: b
     found, pods = Neighbourhood(), list[Json]()
     await rig.meter.settle()
     rig.meter.start()
-    creating = asyncio.create_task(_create_for_ever(rig, namespace, pods, token=token), name="neighbour")
+    enough = asyncio.Event()
+    creating = asyncio.create_task(_create_until(enough, rig, namespace, pods, token=token), name="neighbour")
     try:
         yield found
     finally:
-        creating.cancel()
+        enough.set()  # not cancelled: a call in flight may have made a Pod
         await asyncio.wait({creating})
-    if not creating.cancelled():
-        creating.result()  # raises what ended it
+    creating.result()  # raises what ended it
     await rig.meter.settle(LONG_SILENCE)
     reading = rig.meter.stop()
     found.crowd = trace(reading.virtual, reading.physical, crowded).bound_to_twin
@@ -48,8 +48,11 @@ async def beside_a_neighbour(rig: Rig, crowded: str, namespace: str, *, token: b
     await rig.meter.settle(LONG_SILENCE)
 
 
-async def _create_for_ever(rig: Rig, namespace: str, pods: list[Json], *, token: bool) -> None:
-    while True:
+async def _create_until(enough: asyncio.Event, rig: Rig, namespace: str, pods: list[Json], *, token: bool) -> None:
+    """Create Pods, at least one, and note them in `pods`."""
+    while not (pods and enough.is_set()):
         pod = build_pod(f"neighbour-{len(pods):05}", namespace, token=token)
         pods.append(await rig.virtual.create(PODS, pod, deadline=CALL_DEADLINE))
-        await asyncio.sleep(EVERY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EVERY):
+                await enough.wait()

@@ -47,7 +47,8 @@ async def measure_burst(spec: BurstSpec, progress: Progress) -> Report:
         baselines = {token: await _baseline(rig, spec.pods, token=token) for token in spec.tokens}
         progress.say("starting the manager, binding all clusters")
         federated = {}
-        async with federate(rig, direct_scheduling=spec.direct_scheduling, profile=spec.profile) as manager:
+        federation = federate(rig, direct_scheduling=spec.direct_scheduling, profile=spec.profile, leave=True)
+        async with federation as manager:
             for token in spec.tokens:
                 progress.say(f"federated, {_with(token)}: warming up")
                 federated[token] = await measure_federated(

@@ -81,7 +81,7 @@ async def _measure_stay(
     neighbour = await stack.enter_async_context(rig.namespace(rig.virtual, "neighbour"))
     async with beside_a_neighbour(rig, tenants[0], neighbour, token=setting.token) as neighbourhood:
         created, creating = await _fill(rig, setting, tenants)
-    cpu_creating = _since(used, manager)
+        cpu_creating = _since(used, manager)
     full = _resident(manager)
     say(f"{setting.rest_seconds:g} seconds at rest")
     at_rest, cpu_at_rest = await _rest(rig, manager, setting.rest_seconds)

@@ -70,7 +70,7 @@ def compare(variant: Variant) -> Ratios:
     return Ratios(
         lap.create / floor.create, lap.delete / floor.delete, before.create / direct.create, before.delete / direct.delete,
         lap_cpu(variant.federated) / floor_cpu if floor_cpu else 0.0,
-        ceiling.create / floor.create, ceiling.delete / floor.delete,
+        ceiling.create / before.create, ceiling.delete / before.delete,
         lap.create / ceiling.create, lap.delete / ceiling.delete,
     )
 

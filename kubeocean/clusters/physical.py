@@ -47,8 +47,9 @@ class PhysicalCluster:
         )
         self._guard = guard
         self.watches = Client(config, cluster=binding, user_agent=user_agent)
-        # Asked by the probes, too, which must not wait behind what --physical-client-qps holds back.
-        self.identity = Identity(self.watches)
+        # Asked over the connections of what it proves. Probes have one of their own, for they must not wait behind what
+        # --physical-client-qps holds back.
+        self.identity, self._identity_of_probes = Identity(self.calls), Identity(self.watches)
         self.reachability = Reachability()
         self.nodes: Informer[None] = Informer(self.watches, NODES, summarise=_nothing, name=f"{binding}-nodes")
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name=f"{binding}-csinodes")
@@ -84,7 +85,9 @@ class PhysicalCluster:
         await self.watches.raw("GET", "/readyz", deadline=2.0)
         if self.reachability.missed_a_probe:
             self.identity.doubt()
-            await self.identity.confirm()
+            self._identity_of_probes.uid = self.identity.uid
+            self._identity_of_probes.doubt()
+            await self._identity_of_probes.confirm()
 
     async def run(self) -> None:
         """Run informers and probes until cancelled."""

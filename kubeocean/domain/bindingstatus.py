@@ -90,7 +90,8 @@ def _unbinding(facts: BindingFacts) -> Verdict | None:
 
 def _invalid(facts: BindingFacts) -> Verdict | None:
     if facts.problems:
-        return Verdict(FAILED, VALIDATION_FAILED, "; ".join(facts.problems), False)
+        # What has been served may be served on: see `api.binding.parse_served_binding`.
+        return Verdict(FAILED, VALIDATION_FAILED, "; ".join(facts.problems), _is_held(facts))
     return None
 
 
@@ -115,9 +116,12 @@ def _not_connected(facts: BindingFacts) -> Verdict | None:
     connection = facts.connection
     if connection and connection.reason:
         # What a syncer held before needs one now, if only to keep new Pods away: see `syncer.bottomup.cutoff`.
-        held = names.BINDING_SYNCER_FINALIZER in finalizers_of(facts.binding)
-        return Verdict(FAILED, connection.reason, connection.message, held)
+        return Verdict(FAILED, connection.reason, connection.message, _is_held(facts))
     return None
+
+
+def _is_held(facts: BindingFacts) -> bool:
+    return names.BINDING_SYNCER_FINALIZER in finalizers_of(facts.binding)
 
 
 def _syncer_in_trouble(facts: BindingFacts) -> Verdict | None:

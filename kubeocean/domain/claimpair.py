@@ -227,6 +227,10 @@ def _end(facts: ClaimFacts, why: str) -> Step:
     leaving = claim is None or is_deleting(claim) or (facts.unbinding and kept is None)
     if leaving and (marked or (claim is not None and is_marked(claim, facts.cluster_id))):
         return Unmark(claim, marked)
+    if kept is not None and claim is not None and claim["spec"].get("volumeName") == name_of(kept):
+        return Idle("VolumeOfAnotherClaim", (
+            f"the data of PersistentVolume {name_of(kept)} can be used only under the claim it was made for, which is gone"
+        ))
     if kept is not None and claim is not None:
         return Idle("ClaimNameTaken", (
             f"PersistentVolume {name_of(kept)} keeps the data of an earlier claim of this name: delete that volume, or give "

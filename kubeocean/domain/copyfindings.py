@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.domain.claimpair import is_doomed
 from kubeocean.domain.depmap import copy_key, copy_labels, digest_of, meant_hash, origin_of, says_right, trim
 from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, ref_to
 from kubeocean.domain.marks import build_mark_patch, is_marked
@@ -140,7 +141,7 @@ def check_storage(scene: StorageScene) -> Iterator[Finding]:
     """Yield what is wrong with claims and volumes. What may hold data is never mended here."""
     kept = {
         origin_uid_of(volume) for volume in scene.volumes
-        if is_provisioned(volume) and (volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete")
+        if is_provisioned(volume) and not is_doomed(volume, origin_uid_of(volume))
     }
     for twin in (*scene.twin_claims.values(), *scene.twin_volumes.values()):
         if not is_deleting(twin) and (finding := _check_storage_twin(twin, scene, kept)):

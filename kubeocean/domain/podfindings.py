@@ -80,8 +80,11 @@ def virtual_key_of(ppod: Json) -> ObjectKey:
 
 
 # --- from the virtual side -------------------------------------------------------------------------------------------
-def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None:
-    """Return what is wrong with a virtual Pod on a virtual node of ours; `ppod` is whatever has its twin's name."""
+def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene, *, told: bool = False) -> Finding | None:
+    """Return what is wrong with a virtual Pod on a virtual node of ours; `ppod` is whatever has its twin's name.
+
+    `told`: as much of the twin's status has come up as the virtual API server keeps, so what differs in it is no finding.
+    """
     if is_placeholder(key_of(vpod)):
         return None
     if stuck := _stuck(vpod, ppod, scene):
@@ -92,7 +95,7 @@ def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None
         return None
     if ppod is None or not is_twin_of(ppod, vpod, scene.owner):
         return _without_twin(vpod, scene)
-    return _with_twin(vpod, ppod, scene)
+    return _with_twin(vpod, ppod, scene, told=told)
 
 
 def check_homeless(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None:
@@ -145,10 +148,11 @@ def _without_twin(vpod: Json, scene: PodScene) -> Finding | None:
     return Finding(Kind.MISSING_TWIN, "NotCreated", about, cause, f"`kubeocean explain pod {about.key}` may tell; {SYNCER}")
 
 
-def _with_twin(vpod: Json, ppod: Json, scene: PodScene) -> Finding | None:
+def _with_twin(vpod: Json, ppod: Json, scene: PodScene, *, told: bool) -> Finding | None:
     if is_deleting(vpod) or is_deleting(ppod):
         return None
-    return _wrong_node(vpod, ppod, scene) or _status_behind(vpod, ppod) or _drifted(vpod, ppod)
+    behind = None if told else _status_behind(vpod, ppod)
+    return _wrong_node(vpod, ppod, scene) or behind or _drifted(vpod, ppod)
 
 
 def _wrong_node(vpod: Json, ppod: Json, scene: PodScene) -> Finding | None:

@@ -27,7 +27,7 @@ class PolicyFacts:
     `obj` is the object, `policy` the same as read; `window` is None when it is not valid. `won` counts the nodes it is
     effective on, `overshadowed_by` names the policies that won the others it selects, `leased` sums up its nodes, `beside`
     names those of the other side that are in force on them as well. `binding_name` is whose nodes are meant when
-    `spec.cluster` may say something else.
+    `spec.cluster` may say something else. `zone_known`: it is known in which time zone its windows are to be read.
     """
 
     obj: Json
@@ -40,6 +40,7 @@ class PolicyFacts:
     now: datetime
     binding_name: str = ""
     beside: tuple[str, ...] = ()
+    zone_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ def _valid(facts: PolicyFacts) -> _Verdict:
 def _active(facts: PolicyFacts) -> _Verdict:
     if facts.window is None:
         return _Verdict(False, "ValidationError", "the policy is not valid; what was leased under it stays as it was")
+    if not facts.zone_known:
+        return _Verdict(False, "TimeZoneUnknown", (
+            f"its windows are in the timeZone of ClusterBinding {facts.policy.cluster}, which is no known time zone: nodes "
+            "take nothing new, and nobody is evicted"
+        ))
     window = facts.window.active
     if window is not None:
         return _Verdict(True, "ActiveTimeWindow", f"within the time window {window.start}-{window.end}")

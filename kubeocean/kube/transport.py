@@ -1,9 +1,9 @@
 """One cluster's HTTP: from a verb and a path to the bytes of a successful answer, or one of `kube.errors`.
 
-A call passes these stations: the deadline that bounds all that follows -> the token bucket -> the guard (may we still write?)
--> its turn, for only so many are in flight at once -> the Authorization header -> a pooled connection -> the guard again, at
-the last moment before the first byte, because turn and connection may have taken seconds -> the answer -> metrics. 401 asks for
-a fresh credential and repeats once; what else is worth repeating is decided in `retry`.
+A call passes these stations: the deadline that bounds all that follows -> the guard (may we still write?) -> the token
+bucket, and the guard again -> its turn, for only so many are in flight at once -> the Authorization header -> a pooled
+connection -> the guard once more, at the last moment before the first byte, because turn and connection may have taken seconds
+-> the answer -> metrics. 401 asks for a fresh credential and repeats once; what else is worth repeating is decided in `retry`.
 
 Turns are ours, not the pool's: aiohttp's gives a connection that comes free to whoever asks in that moment, mostly the task
 that had it, and those who wait may wait until a burst is over. A semaphore's waiters are served in the order they came.

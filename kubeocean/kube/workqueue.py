@@ -124,9 +124,10 @@ class Workqueue(Generic[K]):
 
     def hasten(self) -> None:
         """Want a pass now for every key that waits because its last one failed: what was in their way is gone."""
-        for key in [key for key in self._failures if key in self._due]:
+        waiting = [key for key in self._failures if key in self._due]
+        self._failures.clear()  # also of passes that run now: should they fail, their next attempt is soon
+        for key in waiting:
             del self._due[key]
-            self.forget(key)
             self.add(key)
         self._compact()
 

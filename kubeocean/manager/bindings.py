@@ -133,8 +133,8 @@ class BindingController:
         facts = await self._gather(binding)
         verdict = decide_binding(facts)
         if facts.problems or facts.duplicate_of:
-            if facts.problems and names.BINDING_SYNCER_FINALIZER in finalizers_of(binding):
-                self._launcher.ensure(name)  # it has been served: an edit that cannot be read takes nothing from its Pods
+            if verdict.launch:
+                self._launcher.ensure(name)
             await self._write_status(facts, verdict)
             return Result()
         if await self._ensure_finalizer(binding):
@@ -150,8 +150,11 @@ class BindingController:
         try:
             spec = parse_binding(binding)
         except InvalidObject as error:
-            problems = tuple(map(str, error.problems))
-            return BindingFacts(binding, problems=problems, proxier=proxier)
+            watched = self._watched.get(name)
+            return BindingFacts(
+                binding, connection=watched.connection if watched else None, problems=tuple(map(str, error.problems)),
+                syncer=self._launcher.state(name), proxier=proxier,
+            )
         others = [entry.object() for entry in self._virtual.bindings.store.entries()]
         if duplicate := find_duplicate(binding, others):
             return BindingFacts(binding, duplicate_of=duplicate, proxier=proxier)

@@ -125,13 +125,12 @@ class Patrol:
 
     def _look_at_vpod(self, key: ObjectKey, scene: PodScene) -> set[Suspect]:
         vpod, twin = self._pairing.virtual.pods.store.object(key), self._pairing.twin_of(key)
-        ppod = twin.object() if twin else None
-        finding = check_vpod(vpod, ppod, scene) if vpod else None
-        if finding is None:
+        if vpod is None:
             return set()
-        if finding.kind is Kind.STATUS_BEHIND and vpod and ppod and self._pods.unsaid.knows(key, vpod, ppod):
-            return set()  # as far as it can be told
-        return {Suspect(finding.kind, finding.reason, key)}
+        ppod = twin.object() if twin else None
+        told = ppod is not None and self._pods.unsaid.knows(key, vpod, ppod)
+        finding = check_vpod(vpod, ppod, scene, told=told)
+        return {Suspect(finding.kind, finding.reason, key)} if finding else set()
 
     def _look_at_twin(self, entry: Entry[PhysicalPod], scene: PodScene) -> set[Suspect]:
         virtual = entry.summary.virtual or ObjectKey("", "")

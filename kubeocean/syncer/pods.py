@@ -246,7 +246,7 @@ class PodController:
                 lifts = "resourceVersion" in patch["metadata"]
                 return first_status if lifts else _sooner(await self._push(key, vpod, ppod), first_status)
         written = await self._patch_status(key, patch)
-        if written and resource_version_of(written) == resource_version_of(vpod):
+        if written is not None and _changed_nothing(written, vpod) and patch["metadata"].keys() == {"uid"}:
             self.unsaid.note(key, vpod, ppod)
             return Result(0.0)  # no event will bring us back
         return Result()
@@ -330,7 +330,8 @@ class PodController:
         if last is None or (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
             return False
         patch = diff_pod_status(vpod, last)
-        return patch is not None and await self._patch_status(key, patch) is not None
+        written = await self._patch_status(key, patch) if patch is not None else None
+        return written is not None and not _changed_nothing(written, vpod)
 
     async def _is_gone(self, key: ObjectKey, vpod: Json, recorded_uid: str) -> bool:
         """Prove that the twin is gone: seen DELETED by uid, or a live 404 from the cluster we know."""
@@ -391,3 +392,8 @@ def _sooner(one: Result, other: Result) -> Result:
     """Return the wish that comes due first."""
     wishes = [each.requeue_after for each in (one, other) if each.requeue_after is not None]
     return Result(min(wishes, default=None))
+
+
+def _changed_nothing(written: Json, vpod: Json) -> bool:
+    """Tell whether a write left the Pod as it was: there is no event then."""
+    return resource_version_of(written) == resource_version_of(vpod)

@@ -44,6 +44,9 @@ PROBED_EVERY = (30.0, 60.0)  # seconds
 SHORTEST_WATCH = 240.0  # seconds
 
 
+pytestmark = pytest.mark.timeout(420)  # seconds: it rests for a while
+
+
 @pytest.fixture(scope="module")
 def wide(start_sandbox: Callable[..., Sandbox]) -> Sandbox:
     return start_sandbox("rest", clusters=1, nodes=NodeTemplate(count=1), audit_reads=True)

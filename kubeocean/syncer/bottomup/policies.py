@@ -13,10 +13,8 @@ The lender's policies have their own controller (`lenderpolicies`); how a policy
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from kubeocean.api import names
-from kubeocean.api.policy import ResourceLeasingPolicySpec
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.domain.leasing import Lease
 from kubeocean.domain.policies import Choice, Policy
@@ -106,16 +104,14 @@ def gather_facts(
         elif winner and any(loser.name == policy.name for loser in own(lease).losers):
             overshadowed_by.append(winner.name)
     zone = (policy.spec.time_zone if policy.spec else None) or pairing.spec.time_zone or pairing.options.time_zone
+    known = policy.spec is None or is_readable(policy.spec, zone)
+    window = state(policy.spec.time_windows, zone, pairing.clock()) if policy.spec and known else None
     return PolicyFacts(
-        obj=obj, policy=policy, binding_exists=True,
-        window=_window_of(policy.spec, zone, pairing.clock()) if policy.spec else None, won=len(won),
+        obj=obj, policy=policy, binding_exists=True, zone_known=known,
+        window=window if known else WindowState(open=False), won=len(won),
         overshadowed_by=tuple(overshadowed_by), leased=sum_leased(lease.capacity.resources for lease in won),
         now=pairing.clock(), binding_name=pairing.binding_name, beside=tuple(beside),
     )
-
-
-def _window_of(spec: ResourceLeasingPolicySpec, zone: str, now: datetime) -> WindowState:
-    return state(spec.time_windows, zone, now) if is_readable(spec, zone) else WindowState(open=False)
 
 
 def seconds_until_change(facts: PolicyFacts) -> float | None:

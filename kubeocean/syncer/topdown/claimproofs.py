@@ -52,7 +52,7 @@ class ClaimProofs:
         return is_doomed(volume, origin) and (over or elsewhere)
 
     async def nothing_left(self, facts: ClaimFacts) -> bool:
-        """Prove that no twin of a claim is left; one that is kept for its volume's sake (Retain) does not count."""
+        """Prove that no twin of a claim is left; one that is kept for its volume's sake does not count."""
         if keeper(facts) is None and await self._physical(facts, facts.twin_key) is not None:
             return False
         owner = self._pairing.owner.annotation

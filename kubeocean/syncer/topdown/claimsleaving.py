@@ -109,8 +109,8 @@ class ClaimsLeaving:
             self._pairing.obstacle = ""
             return
         message = (
-            f"waits for {_list(left.data)}: physical claims hold their data. Delete these PersistentVolumeClaims (and volumes "
-            "of reclaim policy Retain), or set spec.deletionPolicy: Force to leave the data in the physical cluster"
+            f"waits for {_list(left.data)}: physical claims hold their data. Delete these PersistentVolumeClaims (and the "
+            "volumes that outlive them), or set spec.deletionPolicy: Force to leave the data in the physical cluster"
         )
         self._pairing.obstacle = message
         if message != self._said:

@@ -41,7 +41,7 @@ from kubeocean.domain.servicemap import (
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import ApiError
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, name_of
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, name_of, uid_of
 from kubeocean.kube.resources import ENDPOINTSLICES, SERVICES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
@@ -64,8 +64,9 @@ class ServiceMirror:
         self.services, self.slices = Copies(pairing, SERVICES), Copies(pairing, ENDPOINTSLICES, _service_of_copy)
         self._originals: dict[str, Informer[str]] = {}  # the virtual slices, by namespace
         self._wake = wake
-        self._on_their_way: set[ObjectKey] = set()
-        self._waiting: dict[ObjectKey, set[ObjectKey]] = {}  # Pods, and the Services that were on their way when each asked
+        self._set_out_so_far = 0
+        self._on_their_way: dict[ObjectKey, int] = {}  # with numbers, the oldest first
+        self._waiting: dict[ObjectKey, tuple[str, int]] = {}  # Pods: the uid, and the latest number when it came
         self._said: dict[ObjectKey, str] = {}  # what was last told of a Service that is refused
         self._spec_changed = asyncio.Event()
         self._ending = False
@@ -89,11 +90,15 @@ class ServiceMirror:
         if not self._on_their_way:
             return None
         # Those that set out later are none of its business, or somebody who makes Services all the time would keep all Pods.
-        awaited = self._waiting.setdefault(key_of(vpod), set(self._on_their_way))
-        if awaited:
-            return Blocked()
-        del self._waiting[key_of(vpod)]
-        return None
+        uid, latest = self._waiting.get(key_of(vpod), ("", 0))
+        if uid != uid_of(vpod):
+            latest = self._set_out_so_far
+            self._waiting[key_of(vpod)] = uid_of(vpod), latest
+        return Blocked() if self._oldest() <= latest else None
+
+    def _oldest(self) -> int:
+        """Return the number of the first that is still on its way, one that none has yet when there is none."""
+        return next(iter(self._on_their_way.values()), self._set_out_so_far + 1)
 
     def _set_out(self, key: ObjectKey) -> None:
         """Have Pods wait for a Service that has no physical address yet."""
@@ -101,18 +106,20 @@ class ServiceMirror:
         if original is None or is_headless(original) or key in self.pairing.mirrored_services or key in self._said:
             return
         if key not in self._on_their_way:
-            self._on_their_way.add(key)
+            self._set_out_so_far += 1
+            self._on_their_way[key] = self._set_out_so_far
             asyncio.get_running_loop().call_later(PATIENCE, self._arrived, key)
 
     def _arrived(self, key: ObjectKey) -> None:
-        self._on_their_way.discard(key)
-        freed = [pod for pod, awaited in self._waiting.items() if awaited == {key}]
-        pods = self.pairing.virtual.pods.store
-        self._waiting = {
-            pod: awaited - {key} for pod, awaited in self._waiting.items() if self._on_their_way and pods.get(pod)
-        }
-        for pod in freed:
-            self._wake(pod)
+        before = self._oldest()
+        self._on_their_way.pop(key, None)
+        if (oldest := self._oldest()) == before:
+            return
+        waiting, pods = self._waiting, self.pairing.virtual.pods.store
+        self._waiting = {pod: came for pod, came in waiting.items() if self._on_their_way and pods.get(pod)}
+        for pod, (_, latest) in waiting.items():
+            if before <= latest < oldest:
+                self._wake(pod)
 
     # --- listening -----------------------------------------------------------------------------------------------------
     def attach(self) -> None:

@@ -100,6 +100,7 @@ class Health:
         )
         self.physical.watches = self.physical.calls = cast(Client, self)
         self.physical.identity = Identity(cast(Client, self))
+        self.physical._identity_of_probes = Identity(cast(Client, self))
         self.physical.identity.uid = "first"
 
     def _check(self) -> None:

@@ -32,6 +32,9 @@ DELETING = binding(deletionTimestamp="2026-01-01T11:00:00Z")
 PROMISES = {
     "what is invalid is said before anything is tried": (
         BindingFacts(binding(), problems=("spec.mountNamespace: is required",)), ("Failed", "ValidationFailed", False)),
+    "what has been served is served on": (
+        BindingFacts(binding(finalizers=["kubeocean.io/clusterbinding-syncer"]), problems=("spec.timeZone: unknown",)),
+        ("Failed", "ValidationFailed", True)),
     "a clusterID in use is refused": (
         BindingFacts(binding(), duplicate_of="lender-b"), ("Failed", "ValidationFailed", False)),
     "a binding nobody has looked at yet is pending": (BindingFacts(binding()), ("Pending", "Initializing", False)),

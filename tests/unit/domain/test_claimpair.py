@@ -21,6 +21,9 @@ from kubeocean.domain.claimpair import (
     is_usable,
 )
 from kubeocean.domain.claimsize import build_first_request, build_growth, diff_claim_status, diff_request
+from kubeocean.domain.copyfindings import StorageScene, check_storage
+from kubeocean.domain.findings import Kind
+from kubeocean.domain.ownership import Owner
 from kubeocean.domain.provisioning import check_claim, check_class, handle_of
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.patch import apply_merge
@@ -160,6 +163,10 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
         ), Idle, "ClaimNameTaken",
     ),
     ("another claim was given its volume", facts(None, ours(HEIRS), **SERVED), Idle, ""),
+    (
+        "another claim of the same name was given it",
+        facts(claim({"metadata": {"uid": "u9"}}, volume="edge-u1"), ours(HEIRS), **SERVED), Idle, "VolumeOfAnotherClaim",
+    ),
     ("it was made free for another claim", facts(None, ours(NOBODYS, phase="Available"), **SERVED), Idle, ""),
     ("it goes with the claim that it was given to", facts(None, ours(HEIRS, phase="Released"), **SERVED), Remove, ""),
     (
@@ -286,3 +293,16 @@ def test_what_means_objects_of_the_virtual_cluster_cannot_be_provisioned(field: 
     assert refusal
     assert f"spec.{field}" in refusal.message
     assert check_claim(claim()) is None
+
+
+@pytest.mark.parametrize(("volume", "orphan"), [
+    (KEPT, False), (ours(HEIRS), False), (ours(NOBODYS, phase="Available"), False), (ours(HEIRS, phase="Released"), True),
+    (KEPT_NO_MORE, True),
+])
+def test_verify_calls_an_orphan_what_the_syncer_would_remove_and_nothing_else(volume: Json, orphan: bool) -> None:
+    known = facts(None, volume, **SERVED)
+    assert isinstance(decide_claim(known), Remove) is orphan
+    scene = StorageScene(
+        Owner("virtual", "edge"), "edge", "mount", {}, [volume], {TWIN_KEY: twin(provisioned=True)}, {}, frozenset()
+    )
+    assert (Kind.ORPHAN_CLAIM in {finding.kind for finding in check_storage(scene)}) is orphan

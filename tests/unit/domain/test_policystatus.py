@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,6 +48,9 @@ STORIES: dict[str, tuple[PolicyFacts, str, list[tuple[str, str]]]] = {
     "a policy outside of its windows is inactive": (
         facts(window=NIGHT), "Inactive",
         [("True", "ValidationPassed"), ("False", "InactiveTimeWindow"), ("True", "Winning")]),
+    "a policy in a zone that nobody knows does not say that its window is over": (
+        facts(window=WindowState(False), zone_known=False), "Inactive",
+        [("True", "ValidationPassed"), ("False", "TimeZoneUnknown"), ("True", "Winning")]),
     "a policy without its binding waits": (
         facts(binding_exists=False, won=0), "Pending",
         [("True", "ValidationPassed"), ("True", "ActiveTimeWindow"), ("False", "NoNodes")]),
@@ -87,9 +91,7 @@ def test_a_second_pass_writes_nothing_whatever_the_time(story: str) -> None:
     patch = diff_policy_status(given)
     assert patch is not None
     after = apply_merge(given.obj, patch)
-    again = PolicyFacts(
-        after, given.policy, given.binding_exists, given.window, given.won, given.overshadowed_by, given.leased, LATER
-    )
+    again = replace(given, obj=after, now=LATER)
     assert diff_policy_status(again) is None
 
 

@@ -22,7 +22,7 @@ from tests.unit.syncer.world import SPEC, Server, World
 pytestmark = pytest.mark.looptime
 WEB = ObjectKey("ns", "web")
 COPY = ObjectKey("mount", physical_name("web", "ns"))
-POD: Json = {"metadata": {"name": "pod", "namespace": "ns", "labels": {"app": "web"}}}
+POD: Json = {"metadata": {"name": "pod", "namespace": "ns", "uid": "uid-pod", "labels": {"app": "web"}}}
 
 
 class Case:

@@ -351,6 +351,29 @@ async def test_a_duplicate_holds_nothing(case: Case) -> None:
         assert case.state == (True, "")
 
 
+async def test_what_an_outage_put_off_by_minutes_is_tried_as_soon_as_the_cluster_answers_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, down = case.world.physical_server.create, False
+
+    async def refuse(*args: Any, **rest: Any) -> Json:
+        if down:
+            raise Unreachable("refused", cluster="lender")
+        return await create(*args, **rest)
+
+    monkeypatch.setattr(case.world.physical_server, "create", refuse)
+    async with case.running():
+        await asyncio.sleep(2)
+        down = True
+        case.world.pod("web")
+        await asyncio.sleep(400)  # the next attempt is minutes away
+        down = False
+        for listener in case.world.physical.reachability._subscribers:
+            listener(True)
+        await asyncio.sleep(1)
+        assert [key for plural, key in case.world.physical_server.objects if plural == "pods"]
+
+
 # --- cut off ---------------------------------------------------------------------------------------------------------
 TROUBLES: dict[str, tuple[Exception, bool]] = {
     "the cluster does not answer": (Unreachable("refused", cluster="lender"), True),
