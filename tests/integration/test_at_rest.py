@@ -123,7 +123,7 @@ async def assert_nothing_is_left(federation: Federation, lender: Lender) -> None
     # What is a manager's and not a binding's, and what people wrote themselves.
     expected = [
         {f"namespaces {ours}", f"leases {ours}/kubeocean-manager", f"configmaps {ours}/kube-root-ca.crt",
-         f"serviceaccounts {ours}/default", f"secrets default/{lender.secret}"},
+         f"serviceaccounts {ours}/default", f"secrets default/{lender.secret}", "apiservices v1beta1.cloud.tencent.com"},
         set(),
     ]
 

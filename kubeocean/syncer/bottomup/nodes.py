@@ -47,7 +47,7 @@ from kubeocean.kube.resources import NODES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.bottomup.draining import Drain, drained_since
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
-from kubeocean.syncer.bottomup.marks import mark_leased, unmark
+from kubeocean.syncer.bottomup.marks import Marks
 from kubeocean.syncer.bottomup.policywatch import PolicyWatch
 from kubeocean.syncer.bottomup.reclaim import Reclaim
 from kubeocean.syncer.pairing import Pairing
@@ -67,6 +67,7 @@ class NodeController:
         self.controller: Controller[str] = Controller(f"nodes-{pairing.binding_name}", self.reconcile, workers=8)
         self._leases, self._on_lease = leases, on_lease
         self.reclaim = Reclaim(pairing)
+        self._marks = Marks(pairing)
         self._drain = Drain(pairing, self.reclaim.pods, self.reclaim.evictor)
 
     # --- what wakes us ---------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ class NodeController:
         another_machine = existing is not None and physical_uid_of(existing) not in ("", uid_of(physical))
         if pairing.unbinding or another_machine or not lease.decision.leasable:
             self._remember(name, None)
-            unmarked = await unmark(pairing, physical)
+            unmarked = await self._marks.unmark(physical)
             if existing is None:
                 return Result(None if unmarked else MARK_AGAIN)
             # What it stood for is gone when another machine has that name: there is nothing to build it from any more.
@@ -215,7 +216,7 @@ class NodeController:
             await self._write(existing, desired, name)
         self.reclaim.follow(name, existing, situation)
         if leased_under := lease.choice.winner or lease.lender.winner:
-            return await mark_leased(pairing, physical, leased_under.name)
+            return await self._marks.mark_leased(physical, leased_under.name)
         return True
 
     def _vnode_facts(
