@@ -10,7 +10,7 @@ from rich.table import Table
 from kubeocean.bench.audit import WriteCount
 from kubeocean.bench.report import build_verdict
 from kubeocean.bench.scaleresults import Scale
-from kubeocean.bench.scaleverdict import scale_checks
+from kubeocean.bench.scaleverdict import scale_checks, scale_ratios
 
 
 def print_scale(scale: Scale, console: Console) -> None:
@@ -26,14 +26,12 @@ def print_scale(scale: Scale, console: Console) -> None:
 
 
 def _laps(scale: Scale) -> Table:
-    floor = scale.floor.best
+    floor, ratios = scale.floor.best, scale_ratios(scale)
     table = Table("seconds", "create → all Running", "ratio", "delete → all gone", "ratio", title="The burst")
     table.add_row("floor", f"{floor.create:.1f}", "", f"{floor.delete:.1f}", "")
-    for name, lap in (("the rig's own ceiling", scale.ceiling.best), ("federated", scale.lap)):
-        table.add_row(
-            name, f"{lap.create:.1f}", f"{lap.create / floor.create:.2f}× floor",
-            f"{lap.delete:.1f}", f"{lap.delete / floor.delete:.2f}× floor",
-        )
+    for name, lap, key in (("the rig's own ceiling", scale.ceiling.best, "ceiling_"), ("federated", scale.lap, "")):
+        create, delete = (f"{ratios[f'{key}{phase}']:.2f}× floor" for phase in ("create", "delete"))
+        table.add_row(name, f"{lap.create:.1f}", create, f"{lap.delete:.1f}", delete)
     creating, deleting = (_per_pod(used, scale.setting.pods) for used in (scale.cpu_creating, scale.cpu_deleting))
     table.add_row("the manager's CPU, ms per Pod", creating, "", deleting, "")
     return table

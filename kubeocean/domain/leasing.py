@@ -179,6 +179,11 @@ class _Asked:
     lender: Choice
     lender_trouble: str
 
+    @property
+    def sides(self) -> tuple[tuple[str, Choice], ...]:
+        """The policy of each side, and what goes before its message."""
+        return ("", self.choice), ("the lender's ", self.lender)
+
 
 def _being_deleted(asked: _Asked) -> Decision | None:
     if is_deleting(asked.node):
@@ -224,14 +229,14 @@ def _no_policy(asked: _Asked) -> Decision | None:
 
 
 def _invalid_policy(asked: _Asked) -> Decision | None:
-    for prefix, choice in (("", asked.choice), ("the lender's ", asked.lender)):
+    for prefix, choice in asked.sides:
         if choice.winner is not None and choice.spec is None:
             return Decision(asked.existing is not None, choice.reason, f"{prefix}{choice.message}")
     return None
 
 
 def _unknown_zone(asked: _Asked) -> Decision | None:
-    for prefix, choice in (("", asked.choice), ("the lender's ", asked.lender)):
+    for prefix, choice in asked.sides:
         if choice.winner is not None and choice.spec and not is_readable(choice.spec, asked.binding.time_zone or ""):
             message = f"{prefix}policy {choice.winner.name} has windows in the binding's timeZone, which is no known time zone"
             return Decision(asked.existing is not None, "TimeZoneUnknown", message)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import ApiError
@@ -18,6 +18,14 @@ async def find_traces(client: Client, *words: str) -> dict[str, str]:
     resources = await _discover(client)
     found = await asyncio.gather(*(_search(client, resource, words) for resource in resources))
     return {name: places for part in found for name, places in part.items()}
+
+
+async def find_left(client: Client, *words: str, names: Collection[str] = (), kinds: tuple[str, ...] = ()) -> dict[str, str]:
+    """Return what `find_traces` does, without the objects of these names and all of these `kinds` (plurals)."""
+    found = await find_traces(client, *words)
+    return {
+        name: places for name, places in found.items() if name not in names and name.partition(" ")[0] not in kinds
+    }
 
 
 async def _search(client: Client, resource: Resource, words: tuple[str, ...]) -> dict[str, str]:

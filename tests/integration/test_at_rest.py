@@ -5,7 +5,6 @@ A sandbox of its own, whose audit logs hold reads too. Shorter while you work on
 
 import asyncio
 import os
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ from tests.integration.federation import (
     twin_name,
 )
 from tests.integration.programs import Program
-from tests.integration.scan import find_traces
+from tests.integration.scan import find_left
 
 PODS_AT_REST = 500
 NODES = 10
@@ -108,7 +107,7 @@ async def test_at_rest_only_leases_are_written_and_only_probes_read(wide: Sandbo
         print(f"watches renewed in {REST:.0f} s: {dict(watches)}")
         assert all(count <= 4 * (1 + REST / SHORTEST_WATCH) for count in watches.values()), watches
 
-        assert ORPHANS not in measures(program), "the patrol went round and found what was not"
+        assert ORPHANS not in program.scrape(), "the patrol went round and found what was not"
         await follow_the_hash(federation, logs[1], namespace, lender.mount_namespace)
         await settle(logs)
         await start_again(program, logs)
@@ -129,11 +128,9 @@ async def assert_nothing_is_left(federation: Federation, lender: Lender) -> None
 
     async def clean() -> bool:
         for client, allowed in zip((federation.virtual, federation.physical[0]), expected, strict=True):
-            found = await find_traces(client, "kubeocean", "cloud.tencent.com", lender.cluster_id, lender.mount_namespace)
-            left = {
-                name: places for name, places in found.items()
-                if name not in allowed and not name.startswith(("resourceleasingpolicies ", "certificatesigningrequests "))
-            }
+            words = ("kubeocean", "cloud.tencent.com", lender.cluster_id, lender.mount_namespace)
+            kinds = ("resourceleasingpolicies", "certificatesigningrequests")
+            left = await find_left(client, *words, names=allowed, kinds=kinds)
             assert not left, f"left in {client.cluster}: {left}"
         return True
 
@@ -150,11 +147,6 @@ async def serve_some(federation: Federation, namespace: str) -> None:
         "apiVersion": NETWORKPOLICIES.api_version, "kind": "NetworkPolicy", "metadata": metadata,
         "spec": {"podSelector": {"matchLabels": SERVED}, "ingress": [{}]},
     })
-
-
-def measures(program: Program) -> str:
-    with urllib.request.urlopen(f"http://{program.metrics}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
 
 
 async def settle(logs: list[AuditLog]) -> None:

@@ -45,6 +45,11 @@ def explain(federation: Federation, pod: str) -> dict[str, Any]:
     return story
 
 
+async def make_settings(federation: Federation, namespace: str) -> None:
+    metadata = {"name": "settings", "namespace": namespace}
+    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
+
+
 def naming(config: str) -> list[dict[str, Any]]:
     return [{"name": "main", "image": "busybox", "envFrom": [{"configMapRef": {"name": config}}]}]
 
@@ -52,8 +57,7 @@ def naming(config: str) -> list[dict[str, Any]]:
 async def test_a_pod_that_runs_is_told_from_its_creation_to_ready_with_every_field(
     federation: Federation, lender: Lender, namespace: str
 ) -> None:
-    metadata = {"name": "settings", "namespace": namespace}
-    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
+    await make_settings(federation, namespace)
     await federation.virtual.create(PODS, build_pod("web", namespace, lender, containers=naming("settings")))
     await federation.running(namespace, "web")
     story = explain(federation, f"{namespace}/web")
@@ -102,8 +106,7 @@ def assert_a_life_in_order(timeline: list[dict[str, Any]]) -> None:
 async def test_what_another_pod_needed_long_before_does_not_precede_a_pods_life(
     federation: Federation, lender: Lender, namespace: str
 ) -> None:
-    metadata = {"name": "settings", "namespace": namespace}
-    await federation.virtual.create(CONFIGMAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
+    await make_settings(federation, namespace)
     await federation.virtual.create(PODS, build_pod("early", namespace, lender, containers=naming("settings")))
     await federation.running(namespace, "early")
     await asyncio.sleep(2)  # API servers write times in whole seconds

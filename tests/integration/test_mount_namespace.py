@@ -20,9 +20,9 @@ async def make_namespace(federation: Federation, name: str, **metadata: Json) ->
     })
 
 
-def marks(namespace: Json) -> dict[str, object]:
-    """Return what somebody put on a namespace; `kubernetes.io/metadata.name` is the server's own."""
-    metadata = namespace["metadata"]
+def marks(obj: Json) -> dict[str, object]:
+    """Return what somebody put on an object; `kubernetes.io/metadata.name`, of a namespace, is the server's own."""
+    metadata = obj["metadata"]
     labels = {key: text for key, text in (metadata.get("labels") or {}).items() if key != "kubernetes.io/metadata.name"}
     return {"labels": labels, "annotations": metadata.get("annotations") or {}, "finalizers": metadata.get("finalizers") or []}
 

@@ -26,7 +26,7 @@ from tests.integration.federation import (
     opened,
 )
 from tests.integration.programs import Program
-from tests.integration.scan import find_traces
+from tests.integration.scan import find_left
 
 LEADER_FLAGS = (
     "--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
@@ -99,9 +99,8 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
 async def nothing_is_left(federation: Federation, lender: Lender) -> bool:
     """Search both clusters whole for what speaks of the binding, but for what people wrote themselves."""
     for client in (federation.virtual, federation.physical[0]):
-        found = await find_traces(client, lender.binding, lender.cluster_id, lender.mount_namespace)
-        written = ("resourceleasingpolicies ", f"secrets default/{lender.secret}")
-        left = {name: places for name, places in found.items() if not name.startswith(written)}
+        words = (lender.binding, lender.cluster_id, lender.mount_namespace)
+        left = await find_left(client, *words, names=(f"secrets default/{lender.secret}",), kinds=("resourceleasingpolicies",))
         assert not left, f"left in {client.cluster}: {left}"
     return True
 

@@ -26,6 +26,7 @@ from tests.integration.federation import (
 from tests.integration.gate import Gate
 from tests.integration.lending import grant, revoke
 from tests.integration.scan import find_traces
+from tests.integration.test_mount_namespace import make_namespace, marks
 
 # What is in any namespace by itself, or was put into it by `make_lenders_namespace`.
 LENDERS_OWN = [
@@ -112,37 +113,27 @@ async def test_unbinding_leaves_nothing_of_a_binding_that_has_used_everything(
         return True
 
     # The policy names the binding and stays: it is its author's.
-    policies = [each for each in (await federation.virtual.list(RESOURCELEASINGPOLICIES)).items if names_binding(each, lender)]
+    policies = (await federation.virtual.list(RESOURCELEASINGPOLICIES)).items
+    policies = [policy for policy in policies if policy["spec"]["cluster"] == lender.binding]
     allowed = {f"resourceleasingpolicies {name_of(policy)}" for policy in policies}
     if whose != "ours":  # it is called so, and so is what else of his is in there
         allowed |= {f"{kind} {lender.mount_namespace}{name}" for kind, name in LENDERS_OWN}
     await eventually(clean, within=30, what="no trace")  # the mountNamespace takes its time
     assert policies
-    assert not [marks for policy in policies if "kubeocean" in (marks := marks_of(policy))]
+    assert "kubeocean" not in str([marks(policy) for policy in policies])
     if whose != "ours":
-        assert "kubeocean" not in marks_of(await physical.get(NAMESPACES, lender.mount_namespace))
+        assert "kubeocean" not in str(marks(await physical.get(NAMESPACES, lender.mount_namespace)))
     for resource, name in COPIED:
         kept = await federation.virtual.get(resource, name, namespace)
         assert not is_deleting(kept), f"the user's own {resource.kind} stays, and stays as it was"
         assert not [item for item in finalizers_of(kept) if "kubeocean" in item]
 
 
-def names_binding(policy: Json, lender: Lender) -> bool:
-    return bool(policy["spec"]["cluster"] == lender.binding)
-
-
-def marks_of(obj: Json) -> str:
-    return str({key: obj["metadata"].get(key) for key in ("labels", "annotations", "finalizers")})
-
-
 async def make_lenders_namespace(federation: Federation, name: str) -> str:
     """Have a namespace that the lender made, with something of his in it."""
-    client = federation.physical[0]
-    metadata: Json = {"name": name, "labels": {"team": "lender"}}
-    federation.made.physical.append((0, NAMESPACES, name, ""))
-    await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    await make_namespace(federation, name, labels={"team": "lender"})
     metadata = {"name": "his", "namespace": name}
-    await client.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+    await federation.physical[0].create(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
     return name
 
 
@@ -176,7 +167,7 @@ async def test_a_mount_namespace_that_was_the_lenders_stays_with_what_is_his(
     after = await client.get(NAMESPACES, name)
     assert uid_of(after) == uid_of(made)
     assert not is_deleting(after)
-    assert "kubeocean" not in marks_of(after)
+    assert "kubeocean" not in str(marks(after))
     assert await find(client, SECRETS, "his", name)
     assert (await client.list(PODS, name)).items == []
 

@@ -104,11 +104,11 @@ def gather_facts(
         elif winner and any(loser.name == policy.name for loser in own(lease).losers):
             overshadowed_by.append(winner.name)
     zone = (policy.spec.time_zone if policy.spec else None) or pairing.spec.time_zone or pairing.options.time_zone
-    known = policy.spec is None or is_readable(policy.spec, zone)
-    window = state(policy.spec.time_windows, zone, pairing.clock()) if policy.spec and known else None
+    window, known = None, policy.spec is None or is_readable(policy.spec, zone)
+    if policy.spec:
+        window = state(policy.spec.time_windows, zone, pairing.clock()) if known else WindowState(open=False)
     return PolicyFacts(
-        obj=obj, policy=policy, binding_exists=True, zone_known=known,
-        window=window if known else WindowState(open=False), won=len(won),
+        obj=obj, policy=policy, binding_exists=True, zone_known=known, window=window, won=len(won),
         overshadowed_by=tuple(overshadowed_by), leased=sum_leased(lease.capacity.resources for lease in won),
         now=pairing.clock(), binding_name=pairing.binding_name, beside=tuple(beside),
     )

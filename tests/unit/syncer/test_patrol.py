@@ -14,7 +14,7 @@ from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.patrol import PAUSE, SLICE, Patrol, _unhurried
 from kubeocean.syncer.topdown.strays import StrayController
-from tests.unit.syncer.test_pod_proofs import KEY, Case
+from tests.unit.syncer.test_pod_proofs import KEY, Case, with_twin
 from tests.unit.syncer.world import World
 
 pytestmark = pytest.mark.looptime
@@ -23,12 +23,7 @@ pytestmark = pytest.mark.looptime
 @pytest.fixture
 async def case() -> Case:
     world = World()
-    async with world.leading():
-        await asyncio.sleep(0.2)
-    world.pod("web")
-    made = Case(world)
-    await asyncio.sleep(0.1)
-    await made.run()
+    made = await with_twin(world)
     twin = made.twin()
     assert twin is not None
     world.physical_server.put(PODS, {**twin, "spec": {**twin["spec"], "nodeName": "node-1"}, "status": {"phase": "Running"}})

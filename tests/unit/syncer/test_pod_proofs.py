@@ -43,9 +43,8 @@ class Case:
         return self.world.virtual_server.objects.get(("pods", KEY))
 
 
-@pytest.fixture
-async def case() -> Case:
-    world = World()
+async def with_twin(world: World) -> Case:
+    """Lease the node, bind the Pod to it, and have its twin made."""
     async with world.leading():
         await asyncio.sleep(0.2)
     world.pod("web")
@@ -54,6 +53,11 @@ async def case() -> Case:
     await made.run()
     assert made.twin() is not None
     return made
+
+
+@pytest.fixture
+async def case() -> Case:
+    return await with_twin(World())
 
 
 async def test_a_twin_survives_the_loss_of_its_virtual_node(case: Case) -> None:

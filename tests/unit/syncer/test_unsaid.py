@@ -14,7 +14,7 @@ from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
 from kubeocean.syncer.patrol import Patrol
 from kubeocean.syncer.topdown.strays import StrayController
-from tests.unit.syncer.test_pod_proofs import KEY, Case
+from tests.unit.syncer.test_pod_proofs import KEY, Case, with_twin
 from tests.unit.syncer.world import World
 
 pytestmark = pytest.mark.looptime
@@ -38,12 +38,7 @@ async def case(monkeypatch: pytest.MonkeyPatch) -> Case:
         return await patch(resource, name, namespace, sent, **rest)
 
     monkeypatch.setattr(server, "patch", drop)
-    async with world.leading():
-        await asyncio.sleep(0.2)
-    world.pod("web")
-    made = Case(world)
-    await asyncio.sleep(0.1)
-    await made.run()
+    made = await with_twin(world)
     run_twin(made, started=False)
     for _ in range(3):
         await made.run()
