@@ -39,7 +39,10 @@ class VirtualPod:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalPod:
-    """A Pod of a physical cluster. Of ours, `virtual` names whose twin it is; others take `requests` and `host_ports`."""
+    """A Pod of a physical cluster. Of ours, `virtual` names whose twin it is; others take `requests` and `host_ports`.
+
+    Of one that is nobody's yet, `unowned_of` names the Pod that it was made for, here or in another virtual cluster.
+    """
 
     node: str
     phase: str
@@ -47,6 +50,7 @@ class PhysicalPod:
     virtual_uid: str
     requests: Mapping[str, Quantity]
     host_ports: tuple[HostPort, ...] = ()
+    unowned_of: ObjectKey | None = None
 
     @property
     def ours(self) -> bool:
@@ -67,12 +71,16 @@ def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:
     """Return the head of a physical Pod, seen from the binding that `owner` stands for."""
     node, phase = pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or ""
     if is_ours(pod, owner):
-        annotations = annotations_of(pod)
-        virtual = ObjectKey(
-            annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
-        )
-        return PhysicalPod(node, phase, virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
-    return PhysicalPod(node, phase, None, "", pod_requests(pod), host_ports(pod))
+        return PhysicalPod(node, phase, _made_for(pod), annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
+    unowned_of = _made_for(pod) if is_unowned(pod) else None
+    return PhysicalPod(node, phase, None, "", pod_requests(pod), host_ports(pod), unowned_of)
+
+
+def _made_for(twin: Json) -> ObjectKey:
+    told = annotations_of(twin)
+    return ObjectKey(
+        told.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), told.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
+    )
 
 
 _CONTAINER_FIELDS = ("name", "resources", "restartPolicy")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
+from kubeocean.clusters.physical import BY_NODE as BY_PHYSICAL_NODE
 from kubeocean.clusters.physical import PhysicalCluster
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.virtual import (
@@ -18,6 +19,7 @@ from kubeocean.clusters.virtual import (
     INTRANET_DNS_SERVICE,
     VirtualCluster,
 )
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.leasing import Lease
 from kubeocean.domain.lenderstatus import Borrower
 from kubeocean.domain.naming import label_value, physical_name
@@ -105,6 +107,22 @@ class Pairing:
     def twin_of(self, key: ObjectKey) -> Entry[PhysicalPod] | None:
         """Return what the cache has under the name of a virtual Pod's twin, ours or not."""
         return self.physical.pods.store.get(self.twin_key(key))
+
+    def foreign_pods_on(self, node: str) -> Iterator[PhysicalPod]:
+        """Yield the Pods on a physical node which are not ours, nor are about to be: those shrink what is leased of it."""
+        for entry in self.physical.pods.store.by_index(BY_PHYSICAL_NODE, node):
+            if not entry.summary.ours and not self._is_to_be_adopted(entry):
+                yield entry.summary
+
+    def _is_to_be_adopted(self, entry: Entry[PhysicalPod]) -> bool:
+        """Tell whether a Pod that is nobody's yet is the twin of one of ours (see `domain.adoption`)."""
+        claimant = entry.summary.unowned_of
+        if claimant is None or entry.key != self.twin_key(claimant):
+            return False
+        vpod = self.virtual.pods.store.get(claimant)
+        if vpod is None or self.physical_node_of(vpod.summary.node) != entry.summary.node:
+            return False
+        return may_adopt_pod(entry.object(), vpod.object())
 
     def listen(self, informer: Informer[S], handler: Handler[S], topic: str = "") -> None:
         """Call `handler` for every change until `stop_listening`; the virtual informers outlive this pairing."""

@@ -25,6 +25,7 @@ from tests.integration.storage import build_claim, build_volume
 
 MANAGED = {"kubeocean.io/managed-by": "kubeocean"}
 PASSWORD = {"password": base64.b64encode(b"sesame").decode()}
+TAKEN: Json = {"resources": {"requests": {"cpu": "6"}}, "ports": [{"containerPort": 80, "hostPort": 8080}]}
 READY: Json = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
 TAINTS: list[Json] = [{"key": "kubeocean.io/vnode", "effect": "NoSchedule"}]
 
@@ -152,7 +153,7 @@ class GoProject:
         data = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
         pod = build_pod(
             "web", self.namespace, self.lender, nodeName=self.lender.vnode(), volumes=[data],
-            containers=[{"name": "main", "image": "busybox", "envFrom": env}],
+            containers=[{"name": "main", "image": "busybox", "envFrom": env, **TAKEN}],
         )
         vpod = await virtual.create(PODS, pod)
         (access,) = (each["name"] for each in vpod["spec"]["volumes"] if "projected" in each)
@@ -178,7 +179,7 @@ class GoProject:
             "metadata": {"name": names["web"], "namespace": mount, "labels": MANAGED, "annotations": origin},
             "spec": {
                 "nodeName": self.lender.pool.nodes[0], "automountServiceAccountToken": False,
-                "containers": [{"name": "main", "image": "busybox", "envFrom": [
+                "containers": [{"name": "main", "image": "busybox", **TAKEN, "envFrom": [
                     {"configMapRef": {"name": names["settings"]}}, {"secretRef": {"name": names["password"]}},
                 ]}],
                 "volumes": [

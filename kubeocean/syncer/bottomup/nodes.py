@@ -22,7 +22,6 @@ from datetime import datetime
 
 import structlog
 
-from kubeocean.clusters.physical import BY_NODE
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.leasing import Lease, LeaseFacts, assess
@@ -152,7 +151,7 @@ class NodeController:
 
     def _lease_facts(self, name: str, physical: Json, existing: Json | None) -> LeaseFacts:
         pairing = self.pairing
-        foreign = (entry.summary.requests for entry in pairing.physical.pods.store.by_index(BY_NODE, name))
+        foreign = (pod.requests for pod in pairing.foreign_pods_on(name))
         return LeaseFacts(
             physical=physical, existing=existing, binding_name=pairing.binding_name, binding=pairing.spec,
             policies=[entry.summary for entry in pairing.virtual.policies.store.entries()], foreign=sum_requests(foreign),

@@ -12,7 +12,6 @@ from contextlib import suppress
 import structlog
 
 from kubeocean.api import names
-from kubeocean.clusters.physical import BY_NODE as BY_PHYSICAL_NODE
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.virtual import BY_NODE, VirtualCluster
 from kubeocean.domain.hostports import (
@@ -72,18 +71,15 @@ class PlaceholderController:
         physical_node = pairing.physical_node_behind(node) if node else None
         if node is not None and physical_node is None:
             return Result()  # another binding's
-        ports = self._ports_on(physical_node) if node and physical_node and not is_deleting(node) else ()
+        ports: tuple[HostPort, ...] = ()
+        if node and physical_node and not is_deleting(node):
+            ports = merge_ports(pod.host_ports for pod in pairing.foreign_pods_on(physical_node))
         plan = plan_placeholder(vnode, ports, self._placeholders_on(vnode, orphaned=node is None), pairing.spec.cluster_id)
         for pod in plan.delete:
             await self._delete(vnode, pod)
         if plan.create and not await self._create(vnode, plan.create):
             return Result(SETTLES)
         return Result()
-
-    def _ports_on(self, node: str) -> tuple[HostPort, ...]:
-        return merge_ports(
-            entry.summary.host_ports for entry in self.pairing.physical.pods.store.by_index(BY_PHYSICAL_NODE, node)
-        )
 
     def _placeholders_on(self, vnode: str, *, orphaned: bool) -> list[Json]:
         """Return the placeholders bound to a virtual node; of one that is gone only those that say they are ours."""

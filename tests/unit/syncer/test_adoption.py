@@ -176,6 +176,15 @@ async def test_the_virtual_node_is_kept_with_its_port_and_what_users_added(monke
     assert "deletionTimestamp" not in vnode["metadata"]
 
 
+async def test_what_a_twin_takes_that_is_to_be_adopted_is_not_taken_from_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    await take_over(stage)
+    leased = stage.world.vnode()["status"]["allocatable"]
+    assert (leased["cpu"], leased["pods"]) == ("7", "107"), "8 but what theirs takes; three twins that nobody claims are theirs"
+    assert stage.virtual.writes.count("patch nodes/status") == 1, "it was right at first"
+    assert "create pods" not in stage.virtual.writes, "a placeholder of the host port that the Pod itself has"
+
+
 async def test_nothing_is_deleted_and_no_twin_made(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = begin(monkeypatch)
     await take_over(stage)
