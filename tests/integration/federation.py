@@ -358,12 +358,16 @@ async def make_namespace(client: Client) -> str:
     """Create a namespace that takes Pods and return its name."""
     name = f"test-{uuid.uuid4().hex[:10]}"
     await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-
-    async def takes_pods() -> bool:
-        return "default" in map(name_of, (await client.list(SERVICEACCOUNTS, name)).items)
-
-    await eventually(takes_pods, within=30, what=f"ServiceAccount default of {name}")
+    await until_it_takes_pods(client, name)
     return name
+
+
+async def until_it_takes_pods(client: Client, namespace: str) -> None:
+    """Return once a new namespace has what every Pod needs."""
+    async def takes_pods() -> bool:
+        return "default" in map(name_of, (await client.list(SERVICEACCOUNTS, namespace)).items)
+
+    await eventually(takes_pods, within=30, what=f"ServiceAccount default of {namespace}")
 
 
 def twin_name(name: str, namespace: str) -> str:

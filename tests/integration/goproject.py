@@ -10,9 +10,12 @@ import uuid
 from dataclasses import dataclass, field
 
 from kubeocean.kube.client import Client, PatchType
-from kubeocean.kube.meta import Json, annotations_of, labels_of, name_of, namespace_of, uid_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import (
     CONFIGMAPS,
+    CSINODES,
+    LEASES,
+    NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
@@ -20,9 +23,19 @@ from kubeocean.kube.resources import (
     SECRETS,
     Resource,
 )
-from tests.integration.federation import Federation, Lender, build_pod, eventually, is_running, twin_name
+from tests.integration.federation import (
+    Federation,
+    Lender,
+    build_pod,
+    eventually,
+    find,
+    is_running,
+    twin_name,
+    until_it_takes_pods,
+)
 from tests.integration.storage import build_claim, build_volume
 
+LEASES_OF_NODES, PLACEHOLDERS = "kube-node-lease", "kubeocean-fake"
 MANAGED = {"kubeocean.io/managed-by": "kubeocean"}
 PASSWORD = {"password": base64.b64encode(b"sesame").decode()}
 TAKEN: Json = {"resources": {"requests": {"cpu": "6"}}, "ports": [{"containerPort": 80, "hostPort": 8080}]}
@@ -47,6 +60,7 @@ class GoProject:
     async def leave(self) -> None:
         """Put it all into both clusters; while no syncer of ours runs."""
         await self._leave_node()
+        await self._leave_beside_node()
         await self._leave_copies()
         await self._leave_claim()
         await self._leave_pod()
@@ -109,6 +123,48 @@ class GoProject:
         figures = node["status"]["allocatable"]
         status = {"status": {"capacity": figures, "allocatable": figures, "conditions": [READY]}}
         self.above["node"] = await virtual.patch(NODES, vnode, "", status, kind=PatchType.STRATEGIC, subresource="status")
+
+    async def _leave_beside_node(self) -> None:
+        """Leave the virtual node's Lease, its CSINode, and the placeholder of a host port that a Pod of the lender's takes."""
+        create, node, vnode = self.federation.create, self.lender.pool.nodes[0], self.lender.vnode()
+        spec: Json = {"holderIdentity": vnode, "leaseDurationSeconds": 40, "renewTime": "2026-01-01T11:59:00.000000Z"}
+        lease = {"metadata": {"name": vnode, "namespace": LEASES_OF_NODES}, "spec": spec}
+        self.above["lease"] = await self.federation.virtual.create(LEASES, {**_typed(LEASES), **lease})
+        spec = {"drivers": [{"name": "csi.test.example", "nodeID": "machine-1", "allocatable": {"count": 8}}]}
+        self.federation.made.physical.append((self.lender.pool.cluster, CSINODES, node, ""))
+        await self._physical.create(CSINODES, {**_typed(CSINODES), "metadata": {"name": node}, "spec": spec})
+        metadata = {"name": vnode} | {key: self.above["node"]["metadata"][key] for key in ("labels", "annotations")}
+        self.above["csinode"] = await create(CSINODES, {**_typed(CSINODES), "metadata": metadata, "spec": spec})
+
+        name = f"theirs-{self.lender.pool.name}"
+        self.federation.made.physical.append((self.lender.pool.cluster, PODS, name, "default"))
+        taken = {"name": "main", "image": "busybox", "ports": [{"containerPort": 90, "hostPort": 9090}]}
+        spec = {"nodeName": node, "containers": [taken], "terminationGracePeriodSeconds": 1}
+        await self._physical.create(PODS, {**_typed(PODS), "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+        await self._leave_namespace_of_placeholders()
+        metadata = {
+            "name": f"fake-pod-for-hostport-{uuid.uuid4().hex[:8]}", "namespace": PLACEHOLDERS,
+            "labels": {**MANAGED, "kubeocean.io/hostport-fake-pod": "true"},
+        }
+        port = {"name": "port-0", "containerPort": 9090, "hostPort": 9090, "hostIP": "0.0.0.0", "protocol": "TCP"}
+        spec = {
+            "nodeName": vnode, "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "fake", "image": "busybox", "ports": [port]}],
+        }
+        placeholder = {**_typed(PODS), "metadata": metadata, "spec": spec}
+        self.above["placeholder"] = await self.federation.virtual.create(PODS, placeholder)
+
+    async def _leave_namespace_of_placeholders(self) -> None:
+        namespace = {**_typed(NAMESPACES), "metadata": {"name": PLACEHOLDERS, "labels": MANAGED}}
+
+        async def there() -> bool:
+            found = await find(self.federation.virtual, NAMESPACES, PLACEHOLDERS)
+            if found is None:
+                await self.federation.create(NAMESPACES, namespace)
+            return not is_deleting(found or namespace)  # one that goes was another test's
+
+        await eventually(there, within=30, what="the namespace of placeholders")
+        await until_it_takes_pods(self.federation.virtual, PLACEHOLDERS)
 
     async def _leave_copies(self) -> None:
         metadata = {"namespace": self.namespace}
@@ -204,6 +260,10 @@ class GoProject:
         self.above["pod"] = await virtual.patch(
             PODS, "web", self.namespace, patch, kind=PatchType.STRATEGIC, subresource="status"
         )
+
+
+def _typed(resource: Resource) -> Json:
+    return {"apiVersion": resource.api_version, "kind": resource.kind}
 
 
 _RESOURCES: dict[str, Resource] = {

@@ -22,6 +22,7 @@ from kubeocean.kube.resources import (
     PODS,
     SECRETS,
 )
+from kubeocean.syncer.topdown.objectkeeper import GRACE
 from tests.unit.syncer.lives import GLANCE, Stage
 from tests.unit.syncer.world import Server
 
@@ -96,6 +97,19 @@ async def test_the_copy_of_a_configmap_in_use_is_adopted(monkeypatch: pytest.Mon
     assert (uid_of(after), after["data"]) == (uid_of(before), before["data"])
     assert labels_of(after)["kubeocean.io/owner"] == stage.owner.label
     assert stage.virtual.find(CONFIGMAPS, "app", "ns") == marked, "it was marked already"
+
+
+async def test_the_root_certificate_loses_the_mark_that_would_hold_it_up_and_its_copy_stays_for_the_twin(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = begin(monkeypatch)
+    copy_before = below(stage.physical, "configmaps", "kube-root-ca.crt")
+    async with stage.life():
+        await stage.rest(GRACE + GLANCE)
+        metadata = stage.virtual.find(CONFIGMAPS, "kube-root-ca.crt", "ns")["metadata"]
+        assert not metadata["finalizers"]
+        assert not [key for kept in ("labels", "annotations") for key in metadata[kept] if "kubeocean" in key]
+        assert below(stage.physical, "configmaps", "kube-root-ca.crt") == copy_before
 
 
 async def test_a_claim_and_its_volume_are_adopted_under_the_names_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
