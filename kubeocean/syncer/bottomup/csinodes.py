@@ -7,6 +7,7 @@ sides this controller never begins. The virtual node owns its CSINode, so the vi
 
 from __future__ import annotations
 
+import asyncio
 from typing import NoReturn
 
 import structlog
@@ -22,6 +23,8 @@ from kubeocean.kube.meta import ObjectKey, name_of, uid_of
 from kubeocean.kube.resources import CSINODES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
+
+SEEN_SOON = 1.0  # seconds in which what was written to a node comes back to the cache
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +55,14 @@ class CsiNodeController:
         """Work until cancelled, from the moment on when both sides' CSINodes are known in full."""
         await self.pairing.physical.csi_nodes.wait_synced()
         await self.pairing.virtual.csi_nodes.wait_synced()
+        await self._let_nodes_go_first()
         await self.controller.run()
+
+    async def _let_nodes_go_first(self) -> None:
+        """Return when every virtual node is as it will be: a CSINode has its labels, and would be written once more."""
+        while self.pairing.undecided_nodes:
+            await asyncio.sleep(SEEN_SOON)
+        await asyncio.sleep(SEEN_SOON)
 
     async def reconcile(self, vnode: str) -> Result:
         """Make the CSINode of virtual node `vnode` what it should be."""

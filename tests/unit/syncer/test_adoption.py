@@ -15,6 +15,7 @@ from kubeocean.domain.naming import persistent_volume_name, physical_name
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, uid_of
 from kubeocean.kube.resources import (
     CONFIGMAPS,
+    CSINODES,
     NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
@@ -29,7 +30,7 @@ from tests.unit.syncer.world import Server
 pytestmark = pytest.mark.looptime
 FIXTURES = Path(__file__).with_name("adoption")
 RESOURCES = {resource.kind: resource for resource in (
-    CONFIGMAPS, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, SECRETS,
+    CONFIGMAPS, CSINODES, NAMESPACES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, SECRETS,
 )}
 OWNER = "kubeocean.io/owner"
 
@@ -197,6 +198,15 @@ async def test_what_a_twin_takes_that_is_to_be_adopted_is_not_taken_from_the_lea
     assert (leased["cpu"], leased["pods"]) == ("7", "107"), "8 but what theirs takes; three twins that nobody claims are theirs"
     assert stage.virtual.writes.count("patch nodes/status") == 1, "it was right at first"
     assert "create pods" not in stage.virtual.writes, "a placeholder of the host port that the Pod itself has"
+
+
+async def test_its_csinode_is_kept_and_written_once_when_the_node_is_as_it_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = begin(monkeypatch)
+    await take_over(stage)
+    csinode = stage.virtual.find(CSINODES, "vnode-edge-node-1")
+    assert uid_of(csinode) == "csinode-of-go"
+    assert labels_of(csinode) == labels_of(stage.world.vnode())
+    assert stage.virtual.writes.count("patch csinodes") == 1
 
 
 async def test_nothing_is_deleted_and_no_twin_made(monkeypatch: pytest.MonkeyPatch) -> None:
