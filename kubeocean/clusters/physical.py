@@ -91,12 +91,19 @@ class PhysicalCluster:
 
     async def run(self) -> None:
         """Run informers and probes until cancelled."""
+        self.reachability.subscribe(self._reachability_changed)
         async with asyncio.TaskGroup() as tasks:
             # CSINodes are nice to have: nobody waits for them, so a lender who does not let us read them is no trouble.
             for informer in (self.nodes, self.pods, self.token_secrets, self.csi_nodes):
                 tasks.create_task(informer.run(), name=f"informer {informer.name}")
             tasks.create_task(self.lender.run(), name=f"lender's policies of {self.name}")
             tasks.create_task(self.reachability.run(self.probe, cluster=self.name), name=f"probe {self.name}")
+
+    def _reachability_changed(self, reachable: bool) -> None:
+        """Have caches catch up when the cluster answers again: a watch may not know for 100 s that it is dead."""
+        if reachable:
+            for informer in (self.nodes, self.pods, self.token_secrets, self.csi_nodes, self.lender.informer):
+                informer.resume()
 
     async def wait_synced(self) -> None:
         """Return once every informer we cannot do without holds a full list, and the lender's policies are settled."""

@@ -173,6 +173,10 @@ class Informer(Generic[S]):
         """Keep the store true until cancelled. May be run again after that: it resumes where it was."""
         await self._reflector.run()
 
+    def resume(self) -> None:
+        """See Reflector."""
+        self._reflector.resume()
+
     # -- for the reflector (listwatch.Sink) --------------------------------------------------------------------------
 
     def list_begins(self) -> None:
@@ -257,6 +261,9 @@ class Informer(Generic[S]):
             if old is None:
                 self._gone.pop(new.uid, None)  # only selected out for a while
             self._notify(old, new)
+            if old is not None and old.uid != new.uid:  # its end fell into a gap of the watch
+                self._remember(old.uid, proved=False)
+                self._mourn(old.uid)
 
     def _drop(self, key: ObjectKey) -> None:
         old = self.store.remove(key)

@@ -11,6 +11,12 @@ on the same connection (or the next one) tells every change in order of resource
 one seen is the place to resume at after a cut. We list again only when the server cannot resume there: 410, a revision
 it does not understand or has not reached.
 
+A watch may be silent without being broken: bookmarks come every minute only once the server knows of a later revision,
+which for a kind that nobody writes etcd tells every ten minutes, and for Events, which API servers do not cache, they never
+come. So silence is no failure. It may also be a connection that is dead at the other end, so another one takes its place at
+once; and a server whose etcd was restored is silent until it reaches the revision at which we resumed, so after more than
+ten minutes without a word we list.
+
 A list that fails half-way has told the truth about what it named and nothing about what it did not: the sink removes
 objects only in `list_ends`. After an error the machine says how long to wait: doubling, and never a tight loop, not
 even for a server that lists well and then refuses every watch.
@@ -73,7 +79,8 @@ class Sink(Protocol):
 class Timing:
     """How patient a watch is. Seconds."""
 
-    silence: float = 100.0  # no byte for so long (bookmarks come every minute) = the connection is dead
+    silence: float = 100.0  # no byte for so long = the connection may be dead: another one resumes
+    silences: int = 7  # so many watches in a row that never said a word = the server may be behind us: list again
     shortest_watch: float = 240.0  # the server is asked to end each watch after a random time between these,
     longest_watch: float = 480.0  # so that connections spread over its replicas again
     brief: float = 1.0  # a connection that ends sooner and told nothing counts as a failure
@@ -130,15 +137,21 @@ class ListWatch:
         self._cluster, self._what, self._skimmer = cluster, what, skimmer
         self._pages = False  # the server has no streaming lists
         self._strikes = 0  # failures since a watch last made headway; what the backoff counts
+        self._silences = 0  # watches in a row that were accepted and never said a word
+        self._accepted = False  # the server has begun to answer this request
         self._spoke = False  # this connection brought at least one line,
         self._told = False  # and one while watching
 
     def begin(self) -> Phase:
         """Call before every request; the answer says which."""
-        self._spoke = self._told = False
+        self._accepted = self._spoke = self._told = False
         if self.phase is not Phase.WATCHING:
             self._sink.list_begins()
         return self.phase
+
+    def accepted(self) -> None:
+        """Take that the server has begun to answer the watch that was asked for."""
+        self._accepted = True
 
     def params(self, selectors: Mapping[str, str]) -> dict[str, str]:
         """Return the query of the watch to open now."""
@@ -151,7 +164,7 @@ class ListWatch:
 
         Raises what an ERROR event says, Gone when history was rewound, ValueError when the line is no JSON object.
         """
-        self._spoke = True
+        self._spoke, self._silences = True, 0
         if self._skimmer and (position := self._skimmer.position_of_foreign(line)):
             self._pass_over(position)
             return
@@ -207,20 +220,23 @@ class ListWatch:
                 return 0.0  # not a failure either: a revision ages
         self.consecutive_failures += 1
         self.last_error = error
-        wait = self._timing.backoff.delay(self._strikes)
+        backoff = self._timing.backoff
         retry_after = error.retry_after if isinstance(error, ApiError) else None
-        return max(wait, retry_after or 0.0)
+        # A balancer's idea of how long it will be away must not keep us from seeing what happens once it is back.
+        return max(backoff.delay(self._strikes), min(retry_after or 0.0, backoff.cap))
 
     def silent(self) -> float:
         """Take that nothing came for `timing.silence` seconds; return the seconds to wait before the next request."""
+        if self.phase is Phase.WATCHING and self._accepted:
+            self._silences += not self._spoke
+            if self._silences >= self._timing.silences:
+                self._silences = 0
+                self._start_over()
+            return 0.0
         wait = self.failed(Unreachable(f"{self._say()}: silent for {self._timing.silence:g} s", cluster=self._cluster))
         if self.phase is Phase.STREAMING_LIST:
             # Either the cluster is cut off, or the server overlooks sendInitialEvents and will never mark the end.
             self._page()
-        elif not self._spoke:
-            # Either cut off again, or the server's etcd was restored and is still behind the revision we resume at:
-            # then it keeps quiet, bookmarks included, until it gets there, and we would miss all that happens before.
-            self._start_over()
         return wait
 
     def _start_over(self) -> None:

@@ -2,14 +2,17 @@
 
 `Fifo` suits a controller with few keys. `FairQueue` suits one whose keys belong to tenants: it takes turns between them, so
 that nobody waits for more than one key of each other, however many one of them has; and what happens now comes before what a
-start merely looks at again. A key that waits for such a look moves up when something happens to it.
+start merely looks at again, which has a small share all the same. A key that waits for such a look moves up when something
+happens to it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+LOW_SHARE: Final = 16
 
 K = TypeVar("K", bound=Hashable)
 
@@ -53,14 +56,19 @@ class Fifo(Generic[K]):
 
 
 class FairQueue(Generic[K]):
-    """Low keys after all others; within both, one key of each tenant (`tenant_of` a key) in turn, each tenant's in order."""
+    """Low keys after the others; within both, one key of each tenant (`tenant_of` a key) in turn, each tenant's in order.
 
-    __slots__ = ("_high", "_low", "_tenant_of")
+    While others never end a low key comes after every LOW_SHARE of them: a tenant that keeps all workers busy for hours must
+    not keep the others' Pods from ever being looked at.
+    """
+
+    __slots__ = ("_high", "_low", "_passed", "_tenant_of")
 
     def __init__(self, tenant_of: Callable[[K], Hashable]) -> None:
         self._tenant_of = tenant_of
         self._high: _Round[K] = _Round()
         self._low: _Round[K] = _Round()
+        self._passed = 0  # how many came before the low key that is next
 
     def push(self, key: K, /, *, low: bool = False) -> None:
         """See ReadyQueue."""
@@ -74,7 +82,11 @@ class FairQueue(Generic[K]):
 
     def pop(self) -> K:
         """See ReadyQueue."""
-        return self._high.pop() if self._high.size else self._low.pop()
+        if self._high.size and not (self._low.size and self._passed >= LOW_SHARE):
+            self._passed = self._passed + 1 if self._low.size else 0
+            return self._high.pop()
+        self._passed = 0
+        return self._low.pop()
 
     def __len__(self) -> int:
         return self._high.size + self._low.size

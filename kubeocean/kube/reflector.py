@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn, Protocol
 
 import structlog
@@ -73,12 +73,25 @@ class Reflector:
         self.machine = ListWatch(sink, timing=self._timing, cluster=client.cluster, what=self._path, skimmer=skimmer)
         self.last_activity = float("-inf")
         self._complaint = ""  # what was last said about the present trouble, so that it is said once
+        self._hurry = asyncio.Event()  # somebody knows that the server answers
+        self._silence: asyncio.Timeout | None = None  # of the open watch
 
     async def run(self) -> NoReturn:
         """List and watch until cancelled; errors are waited out. May be run again after that: it resumes."""
         while True:
-            wait = await self._attempt()
-            await asyncio.sleep(wait)
+            await self._rest(await self._attempt())
+
+    def resume(self) -> None:
+        """Make the next request now: the server answers again, and whatever is open may be dead at its other end."""
+        self._hurry.set()
+        if self._silence is not None:
+            self._silence.reschedule(asyncio.get_running_loop().time())
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        self._hurry.clear()
 
     async def _attempt(self) -> float:
         """Make one request; return the seconds to wait before the next."""
@@ -115,12 +128,17 @@ class Reflector:
         opened = loop.time()
         silence = asyncio.timeout(self._timing.silence)
         try:
-            async with silence, self._client.stream(self._path, machine.params(self._selectors)) as body:
-                await self._consume(body, silence)
+            async with silence:
+                self._silence = silence
+                async with self._client.stream(self._path, machine.params(self._selectors)) as body:
+                    machine.accepted()
+                    await self._consume(body, silence)
         except TimeoutError:
             if not silence.expired():
                 raise
-            return machine.silent()
+            return 0.0 if self._hurry.is_set() else machine.silent()
+        finally:
+            self._silence = None
         return machine.ended(lived=loop.time() - opened)
 
     async def _consume(self, body: AsyncIterable[bytes], silence: asyncio.Timeout) -> None:
@@ -128,7 +146,7 @@ class Reflector:
         since = armed = clock()
         async for chunk in body:
             self.last_activity = now = clock()
-            if now - armed >= _REARM:
+            if now - armed >= _REARM and not self._hurry.is_set():
                 armed = now
                 silence.reschedule(now + self._timing.silence)
             for line in lines.feed(chunk):

@@ -31,7 +31,7 @@ def data_of(obj: Json) -> str:
 def informer(client: Client, namespace: str, *, label_selector: str = "mine=true", silence: float = 100.0) -> Informer[str]:
     return Informer(
         client, CONFIGMAPS, namespace=namespace, label_selector=label_selector, summarise=data_of, keep_raw=True,
-        timing=Timing(silence=silence),
+        timing=Timing(silence=silence, silences=2),
     )
 
 

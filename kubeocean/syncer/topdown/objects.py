@@ -175,6 +175,7 @@ class ObjectSource:
         """Look at everything again when the physical cluster is back: what failed meanwhile would wait for its backoff."""
         if reachable:
             keeper = self.keeper
+            keeper.copies.resume()
             copied = {entry.summary.origin for entry in keeper.copies.store.entries()}
             for key in {*keeper.marked.store.keys(), *copied, *keeper.trouble}:
                 self._enqueue(key)

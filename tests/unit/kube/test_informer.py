@@ -309,3 +309,13 @@ def test_who_waits_for_the_end_of_a_uid_is_called(dropped: str) -> None:
         relist(target, revision=20)
     target.when_dropped("uid-web", lambda: called.append("late"))
     assert called == ["first", "late"]
+
+
+def test_who_waits_for_an_end_hears_of_a_successor_that_a_list_named() -> None:
+    target = synced(pod("web", 5))
+    called: list[str] = []
+    target.when_dropped("uid-web", lambda: called.append("gone"))
+    relist(target, pod("web", 15, uid="another"), revision=20)
+    assert called == ["gone"]
+    assert target.dropped("uid-web")
+    assert not target.was_deleted("uid-web"), "nobody said so"

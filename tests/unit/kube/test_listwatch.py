@@ -237,20 +237,40 @@ def test_a_watch_that_ends_at_once_and_told_nothing_is_a_failure() -> None:
     assert watch.ended(lived=0.1) == 0.0
 
 
-def test_a_watch_that_fell_silent_resumes() -> None:
+def test_a_watch_that_fell_silent_resumes_at_once_and_that_is_no_failure() -> None:
     watch, _ = watching()
     watch.begin()
+    watch.accepted()
     watch.receive(bookmark(11))
-    assert watch.silent() == 1.0
-    assert (watch.begin(), watch.position) == (Phase.WATCHING, "11")
+    for _ in range(20):
+        assert watch.silent() == 0.0
+        assert (watch.begin(), watch.position, watch.consecutive_failures) == (Phase.WATCHING, "11", 0)
+        watch.accepted()
+        watch.receive(bookmark(11))
 
 
-def test_a_watch_that_never_said_anything_lists_again() -> None:
-    # A restored etcd is behind our revision: such a watch opens well and stays silent for ever.
+def test_one_that_is_never_answered_is_a_failure() -> None:
     watch, _ = watching()
     watch.begin()
-    watch.silent()
+    assert [watch.silent(), watch.silent()] == [1.0, 2.0]
+    assert watch.consecutive_failures == 2
+
+
+def test_watches_that_never_say_anything_for_ten_minutes_end_in_a_list() -> None:
+    # A restored etcd is behind our revision: such a watch opens well and stays silent. So does one over what nobody writes.
+    watch, _ = watching()
+    for _ in range(Timing().silences):
+        assert watch.begin() is Phase.WATCHING
+        watch.accepted()
+        assert watch.silent() == 0.0
     assert watch.begin() is Phase.STREAMING_LIST
+    assert Timing().silences * Timing().silence > 600.0, "as often as etcd tells of progress where nobody writes"
+
+
+def test_a_server_that_says_how_long_to_wait_is_believed_for_half_a_minute() -> None:
+    watch, _ = watching()
+    assert watch.failed(TooManyRequests("busy", retry_after=7.0)) == 7.0
+    assert watch.failed(TooManyRequests("away", retry_after=3600.0)) == 30.0
 
 
 def test_a_bookmark_from_the_past_means_that_history_was_rewound() -> None:

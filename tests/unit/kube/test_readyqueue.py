@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeocean.kube.readyqueue import FairQueue, Fifo
+from kubeocean.kube.readyqueue import LOW_SHARE, FairQueue, Fifo
 
 
 class Key(NamedTuple):
@@ -55,6 +55,14 @@ def test_low_keys_come_when_there_are_no_others() -> None:
     assert drained(queue) == ["c", "a-low"]
 
 
+def test_low_keys_have_their_share_of_a_queue_that_never_ends() -> None:
+    queue = fair(*(f"a{number}" for number in range(500)))
+    for number in range(4):
+        queue.push(f"b{number}", low=True)
+    taken = drained(queue)
+    assert [taken.index(f"b{number}") for number in range(4)] == [(LOW_SHARE + 1) * turn - 1 for turn in range(1, 5)]
+
+
 def test_a_low_key_that_is_raised_comes_with_the_others_and_once() -> None:
     queue = fair()
     for key in ("a1", "a2", "b1"):
@@ -79,6 +87,7 @@ class Model:
     def __init__(self) -> None:
         self.keys: dict[bool, list[Key]] = {False: [], True: []}
         self.turns: dict[bool, list[str]] = {False: [], True: []}
+        self.passed = 0  # high keys taken while the next low one waited
 
     def push(self, key: Key, low: bool) -> None:
         self.keys[low].append(key)
@@ -91,7 +100,8 @@ class Model:
             self.turns[low].remove(key.namespace)
 
     def pop(self) -> Key:
-        low = not self.keys[False]
+        low = not self.keys[False] or (bool(self.keys[True]) and self.passed == LOW_SHARE)
+        self.passed = 0 if low or not self.keys[True] else self.passed + 1
         tenant = self.turns[low][0]
         key = next(key for key in self.keys[low] if key.namespace == tenant)
         self.turns[low].append(self.turns[low].pop(0))
@@ -103,7 +113,7 @@ class Model:
 
 
 keys = st.builds(Key, st.sampled_from(["a", "b", "c"]), st.sampled_from(["1", "2", "3", "4"]))
-steps = st.lists(st.tuples(st.sampled_from(["high", "low", "raise", "pop"]), keys), max_size=80)
+steps = st.lists(st.tuples(st.sampled_from(["high", "low", "raise", "pop"]), keys), max_size=200)
 
 
 @given(steps)

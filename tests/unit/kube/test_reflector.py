@@ -107,10 +107,12 @@ def error(code: int, reason: str) -> bytes:
 LIST_A_B = [line("ADDED", "a", 5), line("ADDED", "b", 3), bookmark(10, end=True)]
 
 
-async def after(server: Server, seconds: float) -> Informer[str]:
+async def after(server: Server, seconds: float, *, resume_at: float | None = None) -> Informer[str]:
     """Run an informer on `server` for a while and return it, stopped."""
     informer = Informer(server, PODS, summarise=lambda obj: str(obj.get("color")), timing=TIMING)
     task = asyncio.create_task(informer.run())
+    if resume_at is not None:
+        asyncio.get_running_loop().call_later(resume_at, informer.resume)
     await asyncio.sleep(seconds)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -215,8 +217,21 @@ async def test_during_an_outage_it_can_be_seen_and_nothing_is_dropped() -> None:
 async def test_a_connection_that_falls_silent_is_given_up_after_the_limit() -> None:
     server = Server([Watch(LIST_A_B)])
     informer = await after(server, 150)
-    assert server.asked == [(0.0, "streaming list"), (101.0, "watch 10")]
+    assert server.asked == [(0.0, "streaming list"), (100.0, "watch 10")]
     assert informer.last_activity == 0.0
+
+
+async def test_what_is_open_is_resumed_at_once_when_somebody_knows_that_the_server_answers() -> None:
+    server = Server([Watch(LIST_A_B), Watch([line("MODIFIED", "a", 11)])])
+    informer = await after(server, 50, resume_at=20.0)
+    assert server.asked == [(0.0, "streaming list"), (20.0, "watch 10")]
+    assert (informer.consecutive_failures, informer.latest_revision) == (0, 11)
+
+
+async def test_a_backoff_ends_when_somebody_knows_that_the_server_answers() -> None:
+    server = Server([Watch(LIST_A_B, then=Unreachable("reset")), *[Unreachable("refused")] * 3, Watch([])])
+    await after(server, 14, resume_at=9.0)
+    assert [at for at, _ in server.asked] == [0.0, 1.0, 3.0, 7.0, 9.0], "and not at 15"
 
 
 async def test_any_byte_counts_as_life() -> None:
