@@ -39,7 +39,9 @@ from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.rootca import check_root_ca, check_root_ca_variables
 from kubeocean.kube.meta import Json, labels_of, name_of, namespace_of, uid_of
 
-__all__ = ["ForgedPod", "PodContext", "Surroundings", "build_physical_pod", "check_pod", "map_ephemeral_container"]
+__all__ = [
+    "ForgedPod", "PodContext", "Surroundings", "build_physical_pod", "check_pod", "forge_volumes", "map_ephemeral_container",
+]
 
 _MOST_ANNOTATIONS: Final = 256 * 1024  # bytes of keys and values together, as the API server counts them
 _MOST_VARIABLES: Final = 1024 * 1024  # bytes in a whole Pod; an API server stores no object of more than 1.5 MiB
@@ -59,6 +61,12 @@ def build_physical_pod(vpod: Json, context: PodContext) -> ForgedPod | Refusal:
         return refusal
     forged = _forge(vpod, context)
     return _check_annotations(forged.pod["metadata"]["annotations"]) or _check_variables(forged.pod["spec"]) or forged
+
+
+def forge_volumes(vpod: Json, context: PodContext) -> ForgedPod:
+    """Return what a twin that runs already would have of volumes, and its Secrets; no check is asked, for there it is."""
+    volumes, tokens = map_volumes(vpod, Copier(namespace_of(vpod), Downward(vpod, _labels(vpod, context))))
+    return ForgedPod({"spec": {"volumes": volumes}}, tuple(tokens))
 
 
 def map_ephemeral_container(vpod: Json, container: Json, context: PodContext) -> Json | Refusal:

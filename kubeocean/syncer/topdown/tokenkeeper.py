@@ -23,7 +23,7 @@ from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain.ownership import is_ours
-from kubeocean.domain.podmap import build_physical_pod
+from kubeocean.domain.podmap import build_physical_pod, forge_volumes
 from kubeocean.domain.podtoken import TokenSecret
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.tokenadoption import as_mounted, may_adopt_token_secret
@@ -148,11 +148,13 @@ class TokenKeeper:
         vpod = living.object()
         if not any("projected" in volume or "configMap" in volume for volume in vpod["spec"].get("volumes") or ()):
             return Result()  # nothing that a token Secret could stand for
-        forged = build_physical_pod(vpod, self._twins.context_of(vpod))
-        if isinstance(forged, Refusal):
-            return Result()
         entry = self._pairing.twin_of(key)
         twin = entry.object() if entry and entry.summary.ours and entry.summary.virtual_uid == living.uid else None
+        context = self._twins.context_of(vpod)
+        # What runs may be what could not be made any more: adopted, or forged before the binding or the Services changed.
+        forged = forge_volumes(vpod, context) if twin else build_physical_pod(vpod, context)
+        if isinstance(forged, Refusal):
+            return Result()
         waits = []
         for token in forged.tokens:
             # An adopted twin has its files under other names, or from elsewhere: what it does not mount would serve nobody.

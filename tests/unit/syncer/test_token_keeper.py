@@ -103,6 +103,19 @@ async def test_it_is_renewed_at_four_fifths_of_the_shortest_life_and_again() -> 
     assert case.world.virtual_server.minted == 6
 
 
+async def test_what_runs_keeps_its_tokens_though_it_could_not_be_made_any_more() -> None:
+    case = await begin()
+    vpod = case.world.virtual_server.find(PODS, "web", "ns")
+    vpod["spec"]["volumes"].append({"name": "logs", "hostPath": {"path": "/var/log"}})  # refused by now: allowPrivileged is off
+    case.world.virtual_server.put(PODS, vpod)
+    async with case.keeping():
+        await asyncio.sleep(SHORTEST * 0.82)
+        assert case.writes() == ["create secrets", "patch secrets"]
+        case.world.physical_server.remove(PODS, ObjectKey("mount", physical_name("web", "ns")))
+        await asyncio.sleep(SHORTEST * 0.82)
+    assert case.writes() == ["create secrets", "patch secrets"], "nothing runs that could use it, nor will"
+
+
 async def test_a_server_that_gives_less_is_asked_sooner() -> None:
     case = await begin()
     case.world.virtual_server.token_seconds = 700
