@@ -14,7 +14,7 @@ from kubeocean.domain.forgediff import FieldChange, diff_forged
 from kubeocean.domain.naming import physical_name, token_secret_name
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import build_physical_pod
-from kubeocean.domain.podpair import is_twin_of
+from kubeocean.domain.podpair import is_or_becomes_twin_of
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
@@ -82,7 +82,7 @@ async def _binding_of(virtual: Client, node: Json) -> Json | None:
 async def _read_story(sides: Sides, vpod: Json, node: Json) -> Explanation:
     key = key_of(vpod)
     twin = await _find(sides.physical, PODS, ObjectKey(sides.mount_namespace, physical_name(key.name, key.namespace)))
-    if twin is not None and not is_twin_of(twin, vpod, sides.owner):
+    if twin is not None and not is_or_becomes_twin_of(twin, vpod, sides.owner):
         twin = None
     forged = build_physical_pod(vpod, _context(sides, vpod, node))
     refusal = f"{forged.reason}: {forged.message}" if isinstance(forged, Refusal) else ""

@@ -22,7 +22,7 @@ from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_mark
 from kubeocean.domain.mirrors import Change, Create, Remove
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podfindings import node_of
-from kubeocean.domain.podpair import is_twin_of, recorded_twin
+from kubeocean.domain.podpair import is_or_becomes_twin_of, is_twin_of, recorded_twin
 from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
 from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.answers import proves_absence
@@ -215,7 +215,7 @@ async def _lose(sides: Sides, finding: Finding) -> str:
     vpod, twin = await _read_same(sides, finding.about), await _read(sides, finding.origin)
     if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES or not recorded_twin(vpod):
         raise Left("it is not waiting for a twin any more")
-    if twin is not None and is_twin_of(twin, vpod, sides.owner):
+    if twin is not None and is_or_becomes_twin_of(twin, vpod, sides.owner):
         raise Left("its twin lives after all")
     await _patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
     return f"declared Failed/{names.PHYSICAL_POD_LOST}"
@@ -229,7 +229,7 @@ async def _release(sides: Sides, finding: Finding) -> str:
     if not is_deleting(vpod) or finding.origin is None:
         raise Left("it is not about to go")
     twin = await _read(sides, finding.origin)
-    if twin is not None and is_twin_of(twin, vpod, sides.owner):
+    if twin is not None and is_or_becomes_twin_of(twin, vpod, sides.owner):
         raise Left("its twin lives after all")
     if (node := node_of(finding, vpod)) and await _read(sides, node) is not None:
         raise Left(f"{node} is there again, and its syncer ends the Pod")

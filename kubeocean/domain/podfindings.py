@@ -22,9 +22,9 @@ from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, ref_to
 from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.naming import physical_name
-from kubeocean.domain.ownership import Owner
+from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
-from kubeocean.domain.podpair import is_twin_of, recorded_twin
+from kubeocean.domain.podpair import is_or_becomes_twin_of, recorded_twin
 from kubeocean.domain.podpush import lacks_nothing
 from kubeocean.domain.podstatus import TERMINAL_PHASES, diff_pod_status, says_nothing_yet
 from kubeocean.kube.meta import (
@@ -93,8 +93,10 @@ def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene, *, told: bool = F
         return Finding(Kind.STUCK_POD, "NotReleased", about, cause, SYNCER, Mend.RELEASE, _place_of_twin(vpod, scene))
     if check_eligible(vpod, running_daemonsets=scene.running_daemonsets):
         return None
-    if ppod is None or not is_twin_of(ppod, vpod, scene.owner):
+    if ppod is None or not is_or_becomes_twin_of(ppod, vpod, scene.owner):
         return _without_twin(vpod, scene)
+    if not is_ours(ppod, scene.owner):
+        return None  # the Go project's, and runs; whatever differs is judged once it is adopted
     return _with_twin(vpod, ppod, scene, told=told)
 
 
@@ -113,7 +115,7 @@ def _stuck(vpod: Json, ppod: Json | None, scene: PodScene) -> str:
 
     One that somebody's finalizer holds, and nothing else, is not ours to end.
     """
-    if scene.now is None or not is_deleting(vpod) or (ppod is not None and is_twin_of(ppod, vpod, scene.owner)):
+    if scene.now is None or not is_deleting(vpod) or (ppod is not None and is_or_becomes_twin_of(ppod, vpod, scene.owner)):
         return ""
     ends = vpod["metadata"]["deletionTimestamp"]
     held = finalizers_of(vpod) and vpod["metadata"].get("deletionGracePeriodSeconds") == 0

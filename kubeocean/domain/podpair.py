@@ -135,7 +135,7 @@ class ConfirmGone:
     """The twin is not in the cache. Once its absence is proved, do `then`.
 
     `recorded_uid` is the twin's as noted on the virtual Pod, "" if none was. A Pod that the live read finds under the
-    name counts as absence when `is_twin_of` says that it is not this Pod's.
+    name counts as absence when `is_or_becomes_twin_of` says that it is not this Pod's.
     """
 
     recorded_uid: str
@@ -179,6 +179,11 @@ def is_twin_of(ppod: Json, vpod: Json, owner: Owner) -> bool:
     uid = annotations_of(ppod).get(names.VIRTUAL_POD_UID_ANNOTATION)
     # Somebody has stripped its annotations, but the virtual Pod knows it: still its twin, not an orphan.
     return uid == uid_of(vpod) or (not uid and recorded_twin(vpod) == uid_of(ppod))
+
+
+def is_or_becomes_twin_of(ppod: Json, vpod: Json, owner: Owner) -> bool:
+    """Tell the same, or that it is nobody's yet and about to be adopted: either way the virtual Pod has one."""
+    return is_twin_of(ppod, vpod, owner) or may_adopt_pod(ppod, vpod)
 
 
 def recorded_twin(vpod: Json) -> str:

@@ -15,6 +15,7 @@ from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.domain.abandoned import check_lent
+from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.copyfindings import CopyScene, StorageScene, check_copies, check_storage, in_namespace, is_token_secret
 from kubeocean.domain.findings import Finding
 from kubeocean.domain.hostports import host_ports, is_placeholder, merge_ports
@@ -242,7 +243,7 @@ def _nodes(view: _View) -> Iterator[Finding]:
     snapshot = view.snapshot
     foreign: dict[str, list[Json]] = {}
     for pod in snapshot.physical[PODS]:
-        if not is_ours(pod, snapshot.owner):
+        if not is_ours(pod, snapshot.owner) and not _is_to_be_adopted(pod, view):
             foreign.setdefault(pod["spec"].get("nodeName") or "", []).append(pod)
     scene = NodeScene(
         owner=snapshot.owner, binding_name=snapshot.binding, spec=snapshot.spec, now=snapshot.now, vnodes=view.vnodes,
@@ -269,6 +270,16 @@ def _nodes(view: _View) -> Iterator[Finding]:
             _named(snapshot.physical[PRIORITYCLASSES], snapshot.spec.pod_priority_class_name or names.DEFAULT_PRIORITY_CLASS),
             snapshot.mount_namespace, scene,
         )
+
+
+def _is_to_be_adopted(ppod: Json, view: _View) -> bool:
+    """Tell whether a Pod that is nobody's yet is the twin of one of ours: to the syncer it is not foreign (`pairing`)."""
+    virtual = virtual_key_of(ppod)
+    vpod = view.bound.get(virtual)
+    if vpod is None or key_of(ppod) != ObjectKey(view.scene.mount_namespace, physical_name(virtual.name, virtual.namespace)):
+        return False
+    node = ppod["spec"].get("nodeName") or ""
+    return view.scene.physical_node_of(vpod["spec"]["nodeName"]) == node and may_adopt_pod(ppod, vpod)
 
 
 def _lender_view(policies: Sequence[Json] | None) -> LenderView:

@@ -20,7 +20,6 @@ import structlog
 from kubeocean.api import names
 from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.domain import podpair
-from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
@@ -339,7 +338,7 @@ class PodController:
         if recorded_uid and physical.pods.was_deleted(recorded_uid):
             return True
         live = await read_physical_pod(self.pairing, self.pairing.twin_key(key))
-        if live is None or not (podpair.is_twin_of(live, vpod, self.pairing.owner) or may_adopt_pod(live, vpod)):
+        if live is None or not podpair.is_or_becomes_twin_of(live, vpod, self.pairing.owner):
             return True
         self.controller.freshness.expect(key, physical.pods, live)
         return False

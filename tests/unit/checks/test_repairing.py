@@ -17,7 +17,7 @@ from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
-from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, pair
+from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 from tests.unit.syncer.world import Server
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -113,6 +113,18 @@ async def test_a_pod_is_lost_only_when_its_twin_is_proved_gone(clusters: Cluster
     mended, _ = await repair(clusters.sides, finding)
     assert mended
     assert clusters.virtual.find(PODS, "web-0", "shop")["status"]["reason"] == names.PHYSICAL_POD_LOST
+
+
+async def test_a_pod_whose_twin_is_to_be_adopted_is_neither_lost_nor_released(clusters: Clusters) -> None:
+    lost, release = check_vpod(clusters.vpod, None, SCENE), stuck(clusters)
+    assert lost
+    clusters.physical.put(PODS, made_by_the_go_project(clusters.vpod, clusters.twin))
+    assert await repair(clusters.sides, release) == (False, "left: its twin lives after all")
+    metadata = {**clusters.vpod["metadata"]}
+    del metadata["deletionTimestamp"]
+    clusters.virtual.put(PODS, {**clusters.vpod, "metadata": metadata})
+    assert await repair(clusters.sides, lost) == (False, "left: its twin lives after all")
+    assert clusters.writes == []
 
 
 async def test_a_copy_that_came_into_use_stays(clusters: Clusters) -> None:

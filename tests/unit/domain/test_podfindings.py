@@ -114,9 +114,18 @@ def a_strangers(vpod: Json, twin: Json) -> Json:
     return twin
 
 
+def made_by_the_go_project(vpod: Json, twin: Json) -> Json:
+    """Return the twin as that project would have made it: it names no owner, and not what it was given."""
+    for key in (names.OWNER_ANNOTATION, names.EXPECTED_METADATA_ANNOTATION, names.CONTENT_HASH_ANNOTATION):
+        del twin["metadata"]["annotations"][key]
+    del twin["metadata"]["labels"][names.OWNER_LABEL]
+    return twin
+
+
 ABOVE: dict[str, tuple[Break, Kind | None, str, Mend]] = {
     "its twin vanished": (without_twin, Kind.LOST_TWIN, "PhysicalPodLost", Mend.LOSE),
     "another's Pod has its twin's name": (a_strangers, Kind.LOST_TWIN, "PhysicalPodLost", Mend.LOSE),
+    "its twin is to be adopted": (made_by_the_go_project, None, "", Mend.NOTHING),
     "nobody made a twin": (never_had_one, Kind.MISSING_TWIN, "NotCreated", Mend.NOTHING),
     "it waits and says why": (waits_and_says_why, None, "", Mend.NOTHING),
     "it is over": (has_finished, None, "", Mend.NOTHING),

@@ -9,7 +9,7 @@ import pytest
 from kubeocean.domain.findings import Kind, Mend
 from kubeocean.domain.podfindings import PodScene, check_homeless, check_vpod, node_of
 from kubeocean.kube.meta import Json
-from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, pair
+from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 
 ENDS = "2026-01-01T12:00:00Z"
 LATE = datetime(2026, 1, 1, 12, 5, tzinfo=UTC)
@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[Json, Json | None, PodScene, bool]] = {
     "under its twin's name there is another's": (leaving(), another(), scene(), True),
     "its grace ended a moment ago": (leaving(), None, scene(SOON), False),
     "its twin still ends": (leaving(), pair()[1], scene(), False),
+    "its twin was never adopted, and still ends": (leaving(), made_by_the_go_project(*pair()), scene(), False),
     "nobody wants it gone": (pair()[0], pair()[1], scene(), False),
     "only a finalizer of a user holds it": (leaving(finalizers=["his"], deletionGracePeriodSeconds=0), None, scene(), False),
     "it was never released, whatever finalizers it has": (leaving(finalizers=["his"]), None, scene(), True),

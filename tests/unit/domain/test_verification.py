@@ -37,7 +37,7 @@ from kubeocean.kube.resources import (
     SERVICES,
     Resource,
 )
-from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, pair
+from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 
 NOW = datetime(2026, 1, 1, 12, 5, tzinfo=UTC)
 CLUSTER = {names.MANAGED_BY_LABEL: "kubeocean", names.PHYSICAL_CLUSTER_ID_LABEL: "edge"}
@@ -237,6 +237,19 @@ def test_a_foreign_object_is_never_found() -> None:
         alien["metadata"]["labels"][names.OWNER_LABEL] = "0123456789abcdef"
         physical[resource] = [*physical[resource], alien]
     assert found(replace(snapshot, physical=physical)) == set()
+
+
+def test_a_twin_that_is_to_be_adopted_takes_nothing_from_its_own_node() -> None:
+    snapshot = healthy()
+    physical = copy.deepcopy(dict(snapshot.physical))
+    vpod, twin = snapshot.virtual[PODS][0], physical[PODS][0]
+    twin["spec"] |= {"nodeName": NODE}
+    container = twin["spec"]["containers"][0]
+    container |= {"ports": [{"containerPort": 1, "hostPort": 1234}], "resources": {"requests": {"cpu": "2"}}}
+    made_by_the_go_project(vpod, twin)
+    assert found(replace(snapshot, physical=physical)) == set()
+    twin["metadata"]["annotations"][names.VIRTUAL_POD_UID_ANNOTATION] = "another"
+    assert {reason for _, reason in found(replace(snapshot, physical=physical))} >= {"TellsMore", "OtherPorts"}
 
 
 def test_data_is_never_mended_away() -> None:
