@@ -325,11 +325,12 @@ class PodController:
 
     async def _hear_last_words(self, key: ObjectKey, vpod: Json, decision: podpair.ConfirmGone) -> bool:
         """Mirror what the twin said before it went, if anybody is to know it; returns whether that was news."""
-        last = self._news.last_words.take(uid_of(vpod), decision.recorded_uid)
-        if last is None or (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
-            return False
-        patch = diff_pod_status(vpod, last)
-        written = await self._patch_status(key, patch) if patch is not None else None
+        last_words, written = self._news.last_words, None
+        last = last_words.of(uid_of(vpod), decision.recorded_uid)
+        if last and not (isinstance(decision.then, podpair.Release) and not finalizers_of(vpod)):
+            patch = diff_pod_status(vpod, last)
+            written = await self._patch_status(key, patch) if patch is not None else None
+        last_words.forget(uid_of(vpod))  # not before they are written: a write that fails is tried again
         return written is not None and not _changed_nothing(written, vpod)
 
     async def _is_gone(self, key: ObjectKey, vpod: Json, recorded_uid: str) -> bool:

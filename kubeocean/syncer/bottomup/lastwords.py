@@ -11,7 +11,7 @@ from kubeocean.clusters.podsummary import PhysicalPod
 from kubeocean.kube.meta import Json
 from kubeocean.kube.store import Entry
 
-_MOST = 1024  # twins; they are taken within moments, but not those of Pods that went before them
+_MOST = 1024  # twins; they are heard within moments, but not those of Pods that went before them
 
 
 class LastWords:
@@ -27,7 +27,11 @@ class LastWords:
             if len(self._entries) > _MOST:
                 del self._entries[next(iter(self._entries))]
 
-    def take(self, virtual_uid: str, twin_uid: str) -> Json | None:
-        """Return the last state of a Pod's twin and forget it; None if nothing is known of it. `twin_uid` may be ""."""
-        entry = self._entries.pop(virtual_uid, None)
+    def of(self, virtual_uid: str, twin_uid: str) -> Json | None:
+        """Return the last state of a Pod's twin; None if nothing is known of it. `twin_uid` may be ""."""
+        entry = self._entries.get(virtual_uid)
         return entry.object() if entry and twin_uid in ("", entry.uid) else None
+
+    def forget(self, virtual_uid: str) -> None:
+        """Drop the last state of a Pod's twin: it is written, or nobody is to know it."""
+        self._entries.pop(virtual_uid, None)

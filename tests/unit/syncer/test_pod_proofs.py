@@ -8,6 +8,7 @@ import pytest
 
 from kubeocean.clusters.identity import ClusterIdentityChanged
 from kubeocean.domain.naming import physical_name
+from kubeocean.kube.errors import ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, format_time, uid_of
 from kubeocean.kube.resources import NAMESPACES, NODES, PODS
@@ -103,6 +104,33 @@ async def test_a_twin_that_found_a_node_unseen_is_not_given_up(case: Case) -> No
     assert vpod is not None
     assert vpod["status"]["phase"] == "Running"
     assert case.twin() is not None
+
+
+async def test_the_last_words_of_a_twin_are_heard_though_writing_them_fails_at_first(
+    case: Case, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case.pods.attach()
+    physical, twin = case.world.physical_server, case.twin()
+    assert twin is not None
+    physical.put(PODS, {**twin, "status": {"phase": "Running", "podIP": "10.1.1.1"}})
+    await asyncio.sleep(0.1)
+    await case.run()  # notes the twin
+    physical.put(PODS, {**twin, "status": {"phase": "Succeeded"}})
+    physical.remove(PODS, case.twin_key)
+    await asyncio.sleep(0.1)
+    with monkeypatch.context() as broken:
+        broken.setattr(case.world.virtual_server, "patch", refuse)
+        with pytest.raises(ServerError):
+            await case.run()
+    await case.run()
+    await case.run()
+    vpod = case.vpod()
+    assert vpod is not None
+    assert vpod["status"]["phase"] == "Succeeded"
+
+
+async def refuse(*_: object, **__: object) -> Json:
+    raise ServerError("no", status=500)
 
 
 async def test_a_twin_without_a_node_is_given_up_in_the_end(case: Case) -> None:
