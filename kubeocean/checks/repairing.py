@@ -104,11 +104,8 @@ async def _must_be_over(sides: Sides, finding: Finding) -> None:
     live = await _read(sides, origin)
     if live is None or (origin.uid and uid_of(live) != origin.uid):
         return
-    match finding.kind:
-        case Kind.ORPHAN_COPY if not is_marked(live, sides.spec.cluster_id):
-            return  # whoever needs a copy has it marked before anything else
-        case Kind.LEFTOVER_TOKEN if (live.get("status") or {}).get("phase") in TERMINAL_PHASES:
-            return
+    if finding.kind is Kind.ORPHAN_COPY and not is_marked(live, sides.spec.cluster_id):
+        return  # whoever needs a copy has it marked before anything else
     raise Left(f"{origin} lives after all")
 
 

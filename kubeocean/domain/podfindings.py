@@ -234,14 +234,14 @@ def _stray(ppod: Json, vpod: Json | None, about: Ref, claims: Claims) -> Finding
 
 
 def check_token_secret(secret: Json, vpod: Json | None) -> Finding | None:
-    """Return what is wrong with a token Secret of ours; `vpod` is the virtual Pod it names."""
+    """Return what is wrong with a token Secret of ours; `vpod` is the virtual Pod it names (one that has finished keeps it)."""
     noted = annotations_of(secret).get(names.VIRTUAL_POD_UID_ANNOTATION, "")
     if is_deleting(secret):
         return None
-    if vpod is not None and uid_of(vpod) == noted and (vpod.get("status") or {}).get("phase") not in TERMINAL_PHASES:
+    if vpod is not None and uid_of(vpod) == noted:
         return None
     virtual = virtual_key_of(secret)
-    cause = f"it holds tokens of virtual Pod {virtual} (uid {noted or 'unknown'}), which is over"
+    cause = f"it holds tokens of virtual Pod {virtual} (uid {noted or 'unknown'}), which is gone"
     return Finding(
         Kind.LEFTOVER_TOKEN, "PodIsOver", ref_to(Side.PHYSICAL, SECRETS, secret), cause, SYNCER,
         Mend.DELETE if all(virtual) and noted else Mend.NOTHING, Ref(Side.VIRTUAL, PODS, virtual, noted),

@@ -141,7 +141,7 @@ async def test_a_copy_that_came_into_use_stays(clusters: Clusters) -> None:
     assert clusters.writes == []
 
 
-async def test_the_token_of_a_pod_that_has_finished_goes_and_that_of_one_that_runs_stays(clusters: Clusters) -> None:
+async def test_the_token_of_a_pod_that_is_gone_goes_and_that_of_one_that_has_finished_stays(clusters: Clusters) -> None:
     notes = clusters.twin["metadata"]["annotations"]
     metadata = {"name": "t", "namespace": "lent", "labels": OWNER.labels(), "annotations": notes}
     secret = clusters.physical.put(SECRETS, {"metadata": metadata})
@@ -149,6 +149,8 @@ async def test_the_token_of_a_pod_that_has_finished_goes_and_that_of_one_that_ru
     assert finding
     assert (await repair(clusters.sides, finding))[0] is False
     clusters.virtual.put(PODS, {**clusters.vpod, "status": {"phase": "Succeeded"}})
+    assert (await repair(clusters.sides, finding))[0] is False
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
     assert await repair(clusters.sides, finding) == (True, "deleted")
 
 

@@ -188,12 +188,13 @@ def test_from_the_physical_side() -> None:
     ), "known by the uid that the virtual Pod noted"
 
 
-def test_a_token_secret_is_left_over_once_its_pod_is_gone_replaced_or_finished() -> None:
+def test_a_token_secret_is_left_over_once_its_pod_is_gone_or_replaced_not_when_it_has_finished() -> None:
     vpod, twin = pair()
     secret = {"metadata": {"name": "token", "namespace": "lent", "uid": "s", "annotations": twin["metadata"]["annotations"]}}
     finished = {**vpod, "status": {"phase": "Failed"}}
     assert check_token_secret(secret, vpod) is None
-    for over in (None, pair(uid="v-2")[0], finished):
+    assert check_token_secret(secret, finished) is None, "the syncer keeps it as long as there is the Pod"
+    for over in (None, pair(uid="v-2")[0]):
         assert reason(check_token_secret(secret, over)) == (Kind.LEFTOVER_TOKEN, "PodIsOver", True)
 
 
