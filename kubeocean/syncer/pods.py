@@ -18,12 +18,10 @@ from operator import attrgetter
 import structlog
 
 from kubeocean.api import names
-from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.domain import podpair
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podscheduling import GIVEN_UP, build_given_up_patch, check_waiting, given_up
 from kubeocean.domain.podstatus import (
-    TERMINAL_PHASES,
     build_ended_patch,
     build_lost_patch,
     build_refusal_patch,
@@ -48,7 +46,7 @@ from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.pushing import TwinPusher
 from kubeocean.syncer.topdown.refusals import Refusals, may_pass
 from kubeocean.syncer.topdown.sources import build_dependencies
-from kubeocean.syncer.topdown.tokens import DependencyMissing, remove_token_secret
+from kubeocean.syncer.topdown.tokens import DependencyMissing, collect_token_secrets
 from kubeocean.syncer.topdown.twins import TwinMaker
 from kubeocean.syncer.unsaid import Unsaid
 
@@ -100,7 +98,10 @@ class PodController:
             return Result()
         if isinstance(decision, podpair.Later):
             return Result(decision.seconds)
-        return await self._take_step(key, facts.vpod, facts.ppod, decision)
+        result = await self._take_step(key, facts.vpod, facts.ppod, decision)
+        if facts.ppod is None or isinstance(decision, podpair.Mirror):  # no predecessor runs any more that could need a token
+            await self._collect_tokens(key, uid_of(facts.vpod) if facts.vpod else "")
+        return result
 
     async def _take_step(self, key: ObjectKey, vpod: Json | None, ppod: Json | None, decision: podpair.Decision) -> Result:
         match decision:
@@ -124,7 +125,6 @@ class PodController:
             case _:
                 if ppod is None:
                     self._pusher.forget(key)
-                    await self._collect_tokens(key, uid_of(vpod) if vpod else "")
                 return Result()
 
     def _facts(self, key: ObjectKey) -> podpair.PodFacts:
@@ -372,20 +372,8 @@ class PodController:
     # --- what the twin needed --------------------------------------------------------------------------------------
     async def _collect_tokens(self, key: ObjectKey, living_uid: str) -> None:
         """Remove the token Secrets made for this name, except those of the Pod that lives under it now."""
-        outlived = [
-            entry for entry in self.pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(key))
-            if entry.summary.uid != living_uid
-        ]
-        for entry in outlived:
-            if await self._has_ended(key, entry.summary.uid) and (answer := await remove_token_secret(self.pairing, entry)):
-                self.controller.freshness.expect(key, self.pairing.physical.token_secrets, answer)
-
-    async def _has_ended(self, key: ObjectKey, uid: str) -> bool:
-        """Prove that the virtual Pod with this uid needs its token no more: gone, or finished for good."""
-        if self.pairing.virtual.pods.was_deleted(uid):
-            return True
-        live = await read_virtual_pod(self.pairing, key)
-        return live is None or uid_of(live) != uid or (live.get("status") or {}).get("phase") in TERMINAL_PHASES
+        async for answer in collect_token_secrets(self.pairing, key, living_uid):
+            self.controller.freshness.expect(key, self.pairing.physical.token_secrets, answer)
 
 
 def _sooner(one: Result, other: Result) -> Result:

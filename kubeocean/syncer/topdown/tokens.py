@@ -12,13 +12,15 @@ How it fares from then on is `tokenkeeper`'s affair.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from random import random
 
 from kubeocean.api import names
+from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.clusters.tokensummary import TokenSecretHead
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podcontext import PodContext
+from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.podtoken import TokenSecret, TokenSource, build_token_secret
 from kubeocean.domain.tokenlife import MintedToken, TokenLife, plan_life, read_minted
 from kubeocean.kube.errors import AlreadyExists, NotFound
@@ -26,6 +28,7 @@ from kubeocean.kube.meta import Json, ObjectKey, annotations_of, name_of, namesp
 from kubeocean.kube.resources import SECRETS, SERVICEACCOUNTS
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.proofs import read_virtual_pod
 
 
 class DependencyMissing(Exception):
@@ -109,8 +112,25 @@ async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> MintedToke
     return read_minted(answer, source.expiration_seconds)
 
 
-async def remove_token_secret(pairing: Pairing, entry: Entry[TokenSecretHead]) -> Json | None:
-    """Remove one token Secret, by its uid, and return the server's answer; None when it was gone already."""
+async def collect_token_secrets(pairing: Pairing, key: ObjectKey, living_uid: str) -> AsyncIterator[Json]:
+    """Remove the token Secrets made for this name whose Pod has ended, and yield the answers; `living_uid` keeps its own."""
+    made = pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(key))
+    # One that lost its uid to somebody may be the living Pod's.
+    outlived = [entry for entry in made if entry.summary.uid != living_uid and (entry.summary.uid or not living_uid)]
+    for entry in outlived:
+        if await _has_ended(pairing, key, entry.summary.uid) and (answer := await _remove(pairing, entry)):
+            yield answer
+
+
+async def _has_ended(pairing: Pairing, key: ObjectKey, uid: str) -> bool:
+    """Prove that the virtual Pod with this uid needs its token no more: gone, or finished for good."""
+    if pairing.virtual.pods.was_deleted(uid):
+        return True
+    live = await read_virtual_pod(pairing, key)
+    return live is None or uid_of(live) != uid or (live.get("status") or {}).get("phase") in TERMINAL_PHASES
+
+
+async def _remove(pairing: Pairing, entry: Entry[TokenSecretHead]) -> Json | None:
     try:
         return await pairing.physical.calls.delete(SECRETS, entry.key.name, entry.key.namespace, uid=entry.uid)
     except NotFound:

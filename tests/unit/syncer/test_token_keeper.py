@@ -310,6 +310,23 @@ async def test_a_clock_that_steps_is_no_reason_to_be_late() -> None:
     assert len(case.writes()) == 2
 
 
+async def test_the_secret_of_a_predecessor_goes_once_its_twin_has_though_its_successor_lives() -> None:
+    case = await begin()
+    physical, predecessors = case.world.physical_server, case.place
+    case.world.virtual_server.remove(PODS, KEY)
+    case.world.pod("web", volumes=[{"name": "access", "projected": {"sources": SOURCES}}])
+    await asyncio.sleep(0.1)
+    await case.pods.reconcile(KEY)  # ends the predecessor's twin
+    assert ("secrets", predecessors) in physical.objects
+    await asyncio.sleep(0.1)
+    await case.pods.reconcile(KEY)
+    await asyncio.sleep(0.1)
+    await case.pods.reconcile(KEY)
+    secrets = [key for plural, key in physical.objects if plural == "secrets"]
+    assert secrets == [ObjectKey("mount", token_secret_name("web", "access", "uid-pods-web-2"))]
+    assert case.writes() == ["create secrets", "create secrets", "delete secrets"]
+
+
 async def test_a_secret_that_outlived_its_pod_while_nobody_was_there_is_collected() -> None:
     case = await begin()
     case.world.virtual_server.remove(PODS, KEY)
