@@ -17,6 +17,7 @@ from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.domain.abandoned import check_lent
 from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.copyfindings import CopyScene, StorageScene, check_copies, check_storage, in_namespace, is_token_secret
+from kubeocean.domain.depmap import origin_of
 from kubeocean.domain.findings import Finding
 from kubeocean.domain.hostports import host_ports, is_placeholder, merge_ports
 from kubeocean.domain.lender import LenderView
@@ -191,7 +192,9 @@ def _copies(view: _View) -> Iterator[Finding]:
         copies = [obj for obj in snapshot.ours(resource) if not is_token_secret(obj)]
         drivers = _read_by_drivers(snapshot) if resource == SECRETS else frozenset()
         originals = {key_of(obj): obj for obj in snapshot.virtual[resource]}
-        for_volumes = frozenset(key for key in originals if physical_name(key.name, key.namespace) in drivers)
+        # A copy that a driver reads outlives its original.
+        known = {*originals, *(origin for copy in copies if (origin := origin_of(copy)).namespace)}
+        for_volumes = frozenset(key for key in known if physical_name(key.name, key.namespace) in drivers)
         marked = {key_of(obj): obj for obj in snapshot.marked[resource]}
         yield from check_copies(CopyScene(
             resource, snapshot.owner, snapshot.spec.cluster_id, snapshot.mount_namespace, originals, marked,

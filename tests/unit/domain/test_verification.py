@@ -262,6 +262,18 @@ def test_data_is_never_mended_away() -> None:
     assert "data" in claim.remedy
 
 
+def test_a_copy_that_the_driver_of_a_volume_reads_stays_when_its_original_is_gone() -> None:
+    snapshot = healthy()
+    physical = copy.deepcopy(dict(snapshot.physical))
+    key = of_ours(build_copy(marked("key", "Secret", data={"k": "ZA=="}), OWNER, "lent"))
+    read = {"driver": "d", "volumeHandle": "h", "nodeStageSecretRef": {"name": key["metadata"]["name"], "namespace": "lent"}}
+    physical[SECRETS] = [*physical[SECRETS], key]
+    assert (Kind.ORPHAN_COPY, "NotInUse") in found(replace(snapshot, physical=physical))
+    del physical[PERSISTENTVOLUMES][0]["spec"]["nfs"]
+    physical[PERSISTENTVOLUMES][0]["spec"]["csi"] = read
+    assert Kind.ORPHAN_COPY not in {kind for kind, _ in found(replace(snapshot, physical=physical))}
+
+
 def step_of(findings: list[Finding], kind: Kind) -> object:
     return next(finding.step for finding in findings if finding.kind is kind)
 
