@@ -72,6 +72,7 @@ UNSCHEDULABLE_TAINT: Final = "node.kubernetes.io/unschedulable"
 PHYSICAL_POD_NAMESPACE_ANNOTATION: Final = "kubeocean.io/physical-pod-namespace"  # these three on the virtual Pod
 PHYSICAL_POD_NAME_ANNOTATION: Final = "kubeocean.io/physical-pod-name"
 PHYSICAL_POD_UID_ANNOTATION: Final = "kubeocean.io/physical-pod-uid"
+MAPPED_UID_ANNOTATION: Final = "kubeocean.io/mapped-uid"  # on it too: its own uid, when its twin was noted
 LIFTED_METADATA_ANNOTATION: Final = "kubeocean.io/physical-pod-metadata"  # JSON: marks of what came up from the twin
 VIRTUAL_POD_NAMESPACE_ANNOTATION: Final = "kubeocean.io/virtual-pod-namespace"  # these four on the physical Pod
 VIRTUAL_POD_NAME_ANNOTATION: Final = "kubeocean.io/virtual-pod-name"

@@ -34,6 +34,7 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _NOT_COPIED: Final = frozenset({
     _LAST_APPLIED, names.LIFTED_METADATA_ANNOTATION,
     names.PHYSICAL_POD_NAMESPACE_ANNOTATION, names.PHYSICAL_POD_NAME_ANNOTATION, names.PHYSICAL_POD_UID_ANNOTATION,
+    names.MAPPED_UID_ANNOTATION,
 })
 POD_LEVEL: Final = ""  # stands for the Pod itself among the names of its containers
 

@@ -187,8 +187,10 @@ def is_or_becomes_twin_of(ppod: Json, vpod: Json, owner: Owner) -> bool:
 
 
 def recorded_twin(vpod: Json) -> str:
-    """Return the uid of the twin this virtual Pod has or had, "" if none was ever noted."""
-    return annotations_of(vpod).get(names.PHYSICAL_POD_UID_ANNOTATION, "")
+    """Return the uid of the twin this virtual Pod has or had, "" if none was ever noted, or for another Pod than this."""
+    annotations = annotations_of(vpod)
+    noted_for = annotations.get(names.MAPPED_UID_ANNOTATION)  # older notes do not tell
+    return annotations.get(names.PHYSICAL_POD_UID_ANNOTATION, "") if noted_for in (None, uid_of(vpod)) else ""
 
 
 # --- the questions ---------------------------------------------------------------------------------------------------

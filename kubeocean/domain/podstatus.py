@@ -83,6 +83,9 @@ def _diff_mapping(vpod: Json, ppod: Json) -> dict[str, str]:
         names.PHYSICAL_POD_NAME_ANNOTATION: name_of(ppod),
         names.PHYSICAL_POD_UID_ANNOTATION: uid_of(ppod),
     }
+    if live.get(names.PHYSICAL_POD_UID_ANNOTATION) != uid_of(ppod):
+        # A Pod made from another's YAML brings its notes along. Not added by itself: what is mapped needs no second write.
+        mapping[names.MAPPED_UID_ANNOTATION] = uid_of(vpod)
     return {key: value for key, value in mapping.items() if live.get(key) != value}
 
 

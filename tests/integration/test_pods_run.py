@@ -74,7 +74,7 @@ async def test_both_sides_name_each_other(federation: Federation, lender: Lender
     assert told == {
         "kubeocean.io/physical-pod-namespace": lender.mount_namespace,
         "kubeocean.io/physical-pod-name": name_of(twin),
-        "kubeocean.io/physical-pod-uid": uid_of(twin),
+        "kubeocean.io/physical-pod-uid": uid_of(twin), "kubeocean.io/mapped-uid": uid_of(vpod),
     }
     virtual_uid = uid_of(await federation.virtual.get(NAMESPACES, "kube-system"))
     owner = f"{virtual_uid}/{lender.cluster_id}"

@@ -100,7 +100,7 @@ def test_changeable_hash(case: str) -> None:
 
 def test_our_own_notes_on_the_virtual_pod_are_no_change() -> None:
     noted = simple_pod()
-    noted["metadata"]["annotations"] = {names.PHYSICAL_POD_UID_ANNOTATION: "p-1"}
+    noted["metadata"]["annotations"] = {names.PHYSICAL_POD_UID_ANNOTATION: "p-1", names.MAPPED_UID_ANNOTATION: "v-1"}
     assert changeable_hash(noted) == changeable_hash(simple_pod())
 
 

@@ -238,6 +238,15 @@ PPODS = st.one_of(st.none(), st.builds(
 ))
 
 
+def test_the_note_of_a_twin_counts_only_for_the_pod_it_was_made_for() -> None:
+    exported = vpod(recorded="p-1")
+    exported["metadata"]["annotations"][names.MAPPED_UID_ANNOTATION] = "v-1"
+    assert decide_pod(facts(exported, None)) == ConfirmGone("p-1", MarkLost("v-1"))
+    again = copy.deepcopy(exported)
+    again["metadata"]["uid"] = "v-2"
+    assert decide_pod(facts(again, None)) == CreateTwin()
+
+
 @given(VPODS, PPODS, st.booleans(), st.booleans())
 def test_what_is_not_ours_is_never_deleted(virtual: Json | None, physical: Json | None, bound: bool, node_gone: bool) -> None:
     decision = decide_pod(facts(virtual, physical, bound=bound, node_gone=node_gone))

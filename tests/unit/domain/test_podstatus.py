@@ -51,6 +51,16 @@ def merge_list(live: list[Json], change: list[Json], merge_key: str) -> list[Jso
     return list(merged.values())
 
 
+def test_whom_a_twin_was_noted_for_is_no_reason_to_write() -> None:
+    mine, theirs = vpod(), ppod({"phase": "Running"})
+    patch = diff_pod_status(mine, theirs)
+    assert patch is not None
+    assert patch["metadata"]["annotations"].pop(names.MAPPED_UID_ANNOTATION) == "v-1"
+    mine["metadata"]["annotations"] = patch["metadata"]["annotations"]
+    again = diff_pod_status(mine, theirs)
+    assert again is None or "annotations" not in again["metadata"]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.name.split(".")[0])
 def test_golden(case: Path) -> None:
     pods = yaml.safe_load(case.read_text())
