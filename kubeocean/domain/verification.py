@@ -18,6 +18,7 @@ from kubeocean.domain.abandoned import check_lent
 from kubeocean.domain.adoption import may_adopt_pod
 from kubeocean.domain.copyfindings import CopyScene, StorageScene, check_copies, check_storage, in_namespace, is_token_secret
 from kubeocean.domain.depmap import origin_of
+from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.findings import Finding
 from kubeocean.domain.hostports import host_ports, is_placeholder, merge_ports
 from kubeocean.domain.lender import LenderView
@@ -41,7 +42,8 @@ from kubeocean.domain.podfindings import (
     check_vpod,
     virtual_key_of,
 )
-from kubeocean.domain.podpair import recorded_twin
+from kubeocean.domain.podmap import check_pod
+from kubeocean.domain.podpair import is_twin_of, recorded_twin
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.policies import read_lender_policy, read_policy
@@ -132,26 +134,41 @@ class _View:
         self.vpods = {key_of(pod): pod for pod in snapshot.virtual[PODS]}
         self.bound = {key: pod for key, pod in self.vpods.items() if (pod["spec"].get("nodeName") or "") in self.vnodes}
         self.in_mount = in_namespace(snapshot.physical[PODS], snapshot.mount_namespace)
-        self.used = _used(self.bound)
+        self.in_need = {key: pod for key, pod in self.vpods.items() if self._may_run(key, pod)}
+        self.used = _used(self.in_need)
+
+    def twin_place(self, key: ObjectKey) -> ObjectKey:
+        """Return where the twin of a virtual Pod is, if there is one."""
+        return ObjectKey(self.scene.mount_namespace, physical_name(key.name, key.namespace))
+
+    def _may_run(self, key: ObjectKey, vpod: Json) -> bool:
+        """Tell whether a virtual Pod has or may get a twin that needs something: the syncer's question (`dependencies`)."""
+        if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES or key.namespace in names.EXCLUDED_NAMESPACES:
+            return False
+        ppod, spec = self.in_mount.get(self.twin_place(key)), self.snapshot.spec
+        if ppod is not None and is_twin_of(ppod, vpod, self.scene.owner):
+            return True
+        if key not in self.bound or check_eligible(vpod, running_daemonsets=spec.running_daemonset_by_default):
+            return False
+        return not check_pod(vpod, allow_privileged=spec.allow_privileged)
 
     def used_of(self, kind: str) -> frozenset[ObjectKey]:
-        """Return the virtual objects of a kind that unfinished Pods on our nodes name."""
+        """Return the virtual objects of a kind that Pods name which run on our nodes, or may."""
         return frozenset(self.used.get(kind, ()))
 
 
-def _used(bound: Mapping[ObjectKey, Json]) -> dict[str, set[ObjectKey]]:
+def _used(pods: Mapping[ObjectKey, Json]) -> dict[str, set[ObjectKey]]:
     used: dict[str, set[ObjectKey]] = {}
-    for key, pod in bound.items():
-        if key.namespace not in names.EXCLUDED_NAMESPACES and (pod.get("status") or {}).get("phase") not in TERMINAL_PHASES:
-            for reference in references_of(pod):
-                used.setdefault(reference.kind, set()).add(ObjectKey(key.namespace, reference.name))
+    for key, pod in pods.items():
+        for reference in references_of(pod):
+            used.setdefault(reference.kind, set()).add(ObjectKey(key.namespace, reference.name))
     return used
 
 
 def _pods(view: _View) -> Iterator[Finding]:
     nodes = {name_of(node) for node in view.snapshot.virtual[NODES]}
     for key, vpod in view.vpods.items():
-        twin = view.in_mount.get(ObjectKey(view.scene.mount_namespace, physical_name(key.name, key.namespace)))
+        twin = view.in_mount.get(view.twin_place(key))
         node = vpod["spec"].get("nodeName") or ""
         if key in view.bound:
             finding = check_vpod(vpod, twin, view.scene)
@@ -225,10 +242,9 @@ def _storage(view: _View) -> Iterator[Finding]:
 
 def _mirrors(view: _View) -> Iterator[Finding]:
     snapshot = view.snapshot
-    living = (key for key, pod in view.bound.items() if (pod.get("status") or {}).get("phase") not in TERMINAL_PHASES)
     scene = MirrorScene(
         snapshot.owner, snapshot.mount_namespace, frozenset(snapshot.spec.service_namespaces),
-        frozenset(key.namespace for key in living if not is_placeholder(key)) - names.EXCLUDED_NAMESPACES,
+        frozenset(key.namespace for key in view.in_need),
         view.scene.physical_node_of,
     )
     if snapshot.knows(SERVICES, ENDPOINTSLICES):
@@ -279,7 +295,7 @@ def _is_to_be_adopted(ppod: Json, view: _View) -> bool:
     """Tell whether a Pod that is nobody's yet is the twin of one of ours: to the syncer it is not foreign (`pairing`)."""
     virtual = virtual_key_of(ppod)
     vpod = view.bound.get(virtual)
-    if vpod is None or key_of(ppod) != ObjectKey(view.scene.mount_namespace, physical_name(virtual.name, virtual.namespace)):
+    if vpod is None or key_of(ppod) != view.twin_place(virtual):
         return False
     node = ppod["spec"].get("nodeName") or ""
     return view.scene.physical_node_of(vpod["spec"]["nodeName"]) == node and may_adopt_pod(ppod, vpod)

@@ -262,6 +262,19 @@ def test_data_is_never_mended_away() -> None:
     assert "data" in claim.remedy
 
 
+@pytest.mark.parametrize("twin", ["none", "its own"])
+def test_a_pod_that_is_refused_needs_nothing_unless_it_runs(twin: str) -> None:
+    snapshot = healthy()
+    virtual, physical = copy.deepcopy(dict(snapshot.virtual)), copy.deepcopy(dict(snapshot.physical))
+    virtual[PODS][0]["spec"]["hostNetwork"] = True
+    if twin == "none":
+        virtual[PODS][0]["metadata"]["annotations"] = {}
+        physical[PODS] = physical[PODS][1:]
+    physical[NETWORKPOLICIES] = []
+    missing = (Kind.MISSING_MIRROR, "NoCopy") in found(replace(snapshot, virtual=virtual, physical=physical))
+    assert missing is (twin == "its own")
+
+
 def test_a_copy_that_the_driver_of_a_volume_reads_stays_when_its_original_is_gone() -> None:
     snapshot = healthy()
     physical = copy.deepcopy(dict(snapshot.physical))
