@@ -106,8 +106,10 @@ def trim_foreign_pod(pod: Json, owner: Owner) -> Json:
     kept = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp")
     marks = {key: value for key, value in labels_of(pod).items() if key in (names.MANAGED_BY_LABEL, names.OWNER_LABEL)}
     trimmed_metadata = _pick(metadata, kept) | {"labels": marks}
-    if is_unowned(pod):  # whether it is somebody's twin after all is for that virtual Pod to say
-        trimmed_metadata["annotations"] = _pick(annotations_of(pod), CLAIM_ANNOTATIONS)
+    # Whether an unowned one is somebody's twin after all is for that virtual Pod to say; an owner that is named decides.
+    annotations = _pick(annotations_of(pod), CLAIM_ANNOTATIONS if is_unowned(pod) else (names.OWNER_ANNOTATION,))
+    if annotations:
+        trimmed_metadata["annotations"] = annotations
     return {"metadata": trimmed_metadata, "spec": trimmed_spec, "status": trimmed_status}
 
 

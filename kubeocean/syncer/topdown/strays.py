@@ -3,7 +3,7 @@
 They come from a lender's hands (a copied manifest, annotations taken off). A true twin has the name that follows from its
 virtual Pod's, so a stray is found by comparing the two. One that some virtual Pod may still claim, by that name or by the
 uid it recorded, is that Pod's affair and goes to the Pod controller. The others are removed, after a live and complete list
-of virtual Pods has proved that nobody claims them; one list serves all strays there are.
+of virtual Pods has proved that nobody claims them, and a live read that they are still ours; one list serves all strays.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import structlog
 
 from kubeocean.clusters.podsummary import PhysicalPod
 from kubeocean.domain.naming import physical_name
+from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podpair import recorded_twin
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import NotFound
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, uid_of
 from kubeocean.kube.resources import PODS
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.proofs import read_physical_pod
 
 _ALL = "all"  # one key: strays are looked at together
 GATHER = 2.0  # seconds: each look lists every virtual Pod, so a whole crowd of strays shares one
@@ -72,6 +74,12 @@ class StrayController:
         return Result()
 
     async def _remove(self, stray: Entry[PhysicalPod]) -> None:
+        live = await read_physical_pod(self._pairing, stray.key)
+        if live is None or uid_of(live) != stray.uid:
+            return  # its end is an event of its own
+        if not is_ours(live, self._pairing.owner):
+            self.controller.freshness.expect(_ALL, self._pairing.physical.pods, live)
+            return
         try:
             answer = await self._pairing.physical.calls.delete(PODS, stray.key.name, stray.key.namespace, uid=stray.uid)
         except NotFound:

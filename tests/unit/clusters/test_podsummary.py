@@ -69,6 +69,16 @@ def test_another_bindings_twin_is_foreign_here() -> None:
     assert head.requests
 
 
+def test_trimming_keeps_whose_a_pod_is() -> None:
+    somebody = Owner("virtual-uid", "b").annotations()
+    for labels in (OWNER.labels(), {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE}):
+        whole = pod(labels=labels, annotations=somebody)
+        head = summarise_physical_pod(trim_foreign_pod(whole, OWNER), OWNER)
+        assert head == summarise_physical_pod(whole, OWNER)
+        assert (head.ours, head.unowned_of) == (False, None)
+        assert head.requests
+
+
 def test_a_virtual_pods_head_tells_node_phase_and_deletion() -> None:
     head = summarise_virtual_pod(pod())
     assert (head.node, head.phase, head.deleting, head.finished) == ("node-1", "Running", False, False)

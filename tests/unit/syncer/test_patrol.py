@@ -115,6 +115,25 @@ async def test_a_copied_manifest_goes_to_whoever_removes_strays(case: Case) -> N
     assert await strays.controller.queue.get() == "all"
 
 
+async def test_a_stray_that_is_somebody_elses_by_now_is_left_alone(case: Case) -> None:
+    _, strays = patrol_of(case)
+    mine, theirs = copy.deepcopy(case.twin()), copy.deepcopy(case.twin())
+    assert mine is not None
+    assert theirs is not None
+    mine["metadata"] |= {"name": "mine", "uid": "p-2"}
+    theirs["metadata"] |= {"name": "theirs", "uid": "p-3"}
+    server = case.world.physical_server
+    for pod in (mine, theirs):
+        server.put(PODS, pod)
+    await asyncio.sleep(0.1)
+    theirs["metadata"]["annotations"] = {names.OWNER_ANNOTATION: "virtual-uid/another"}
+    server.put(PODS, theirs)  # our cache has not seen that yet
+    await strays.reconcile("all")
+    await asyncio.sleep(60)
+    assert ("pods", ObjectKey("mount", "mine")) not in server.objects
+    assert "deletionTimestamp" not in server.find(PODS, "theirs", "mount")["metadata"]
+
+
 async def test_what_settles_between_two_looks_is_no_suspect(case: Case) -> None:
     patrol, _ = patrol_of(case)
     vpod = case.vpod()
