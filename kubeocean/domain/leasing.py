@@ -25,6 +25,8 @@ from kubeocean.api.names import (
     INSTANCE_TYPE_BETA_LABEL,
     INSTANCE_TYPE_LABEL,
     LAST_VALID_LENDER_POLICY_ANNOTATION,
+    POLICY_APPLIED_BY_ANNOTATION,
+    POLICY_APPLIED_LABEL,
     SKIPPED_INSTANCE_TYPES,
     VIRTUAL_KUBELET_LABEL,
     VIRTUAL_KUBELET_VALUE,
@@ -35,7 +37,7 @@ from kubeocean.domain.policies import Choice, Policy, Remembered, choose_policy,
 from kubeocean.domain.reclaim import Closing, closed_at, decide_closing
 from kubeocean.domain.terms import Terms, intersect, is_readable, terms_of, window_of
 from kubeocean.domain.windows import WindowState
-from kubeocean.kube.meta import Json, is_deleting, labels_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, labels_of
 from kubeocean.kube.quantity import ZERO, Quantity
 from kubeocean.kube.selectors import InvalidSelector, compile_node_selector
 
@@ -49,8 +51,8 @@ LENDER_PREFIX = "lender:"  # before the name of a lender's policy, where both si
 class LeaseFacts:
     """Everything that decides about one physical node. `existing` is its virtual node, `foreign` sums what others use.
 
-    `policies` are the borrower's, `lender` what is known of the other side's. `now` is aware; `time_zone` is for policies
-    whose spec and binding name none.
+    `owner` is the annotation of whom we mark leased nodes for ("" = not known). `policies` are the borrower's, `lender` what
+    is known of the other side's. `now` is aware; `time_zone` is for policies whose spec and binding name none.
     """
 
     physical: Json
@@ -62,6 +64,7 @@ class LeaseFacts:
     now: datetime
     time_zone: str = "UTC"
     lender: LenderView = field(default_factory=LenderView)
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +129,14 @@ class Lease:
 
 def assess(facts: LeaseFacts) -> Lease:
     """Return what is leased of a node, and why."""
-    choice = choose_policy(facts.physical, facts.policies, facts.binding_name, remembered_policy(facts.existing))
+    physical = without_own_mark(facts.physical, facts.owner)
+    choice = choose_policy(physical, facts.policies, facts.binding_name, remembered_policy(facts.existing))
     lender = choose_lender_policy(
-        facts.physical, facts.lender, facts.binding_name, facts.binding.cluster_id,
+        physical, facts.lender, facts.binding_name, facts.binding.cluster_id,
         remembered_policy(facts.existing, LAST_VALID_LENDER_POLICY_ANNOTATION),
     )
     decision = is_leasable(
-        facts.physical, facts.binding, choice, facts.existing, lender=lender, lender_trouble=facts.lender.trouble
+        physical, facts.binding, choice, facts.existing, lender=lender, lender_trouble=facts.lender.trouble
     )
     terms = agree((choice, lender), facts.binding.time_zone or facts.time_zone)
     if not decision.leasable or terms is None:
@@ -144,6 +148,18 @@ def assess(facts: LeaseFacts) -> Lease:
     capacity = lease_capacity(facts.physical, terms.limits, facts.foreign)
     moments = [moment for moment in (window.revisit_at, closing.revisit_at) if moment]
     return Lease(decision, choice, capacity, window, closing, min(moments, default=None), lender, terms)
+
+
+def without_own_mark(node: Json, owner: str) -> Json:
+    """Return a physical node as it is to others: without the label `policy-applied`, where it is `owner`'s mark.
+
+    That a node is leased must not decide whether it is: "nodes that nobody else leases" would be taken and given back for ever.
+    """
+    labels = labels_of(node)
+    if POLICY_APPLIED_LABEL not in labels or annotations_of(node).get(POLICY_APPLIED_BY_ANNOTATION) != owner:
+        return node
+    bare = {key: value for key, value in labels.items() if key != POLICY_APPLIED_LABEL}
+    return {**node, "metadata": {**node["metadata"], "labels": bare}}
 
 
 def agree(choices: Iterable[Choice], zone: str) -> Terms | None:

@@ -76,7 +76,7 @@ def _beyond_lease(vnode: Json, scene: NodeScene) -> Finding | None:
     lease = assess(LeaseFacts(
         physical=scene.physical[node], existing=vnode, binding_name=scene.binding_name, binding=scene.spec,
         policies=scene.policies, foreign=scene.foreign.get(node, {}), now=scene.now, time_zone=scene.time_zone,
-        lender=scene.lender,
+        lender=scene.lender, owner=scene.owner.annotation,
     ))
     about = ref_to(Side.VIRTUAL, NODES, vnode)
     if not lease.decision.leasable:

@@ -156,6 +156,7 @@ class NodeController:
             physical=physical, existing=existing, binding_name=pairing.binding_name, binding=pairing.spec,
             policies=[entry.summary for entry in pairing.virtual.policies.store.entries()], foreign=sum_requests(foreign),
             now=pairing.clock(), time_zone=pairing.options.time_zone, lender=pairing.physical.lender.view,
+            owner=pairing.owner.annotation,
         )
 
     def _remember(self, name: str, lease: Lease | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kubeocean.domain.leasing import Lease
+from kubeocean.domain.leasing import Lease, without_own_mark
 from kubeocean.domain.lender import Standing
 from kubeocean.domain.policies import Choice, Policy, lender_aliases
 from kubeocean.kube.store import Entry
@@ -44,7 +44,8 @@ class PolicyWatch:
         for node in self._pairing.physical.nodes.store.entries():
             lease = self._pairing.leases.get(node.key.name)
             winner = side(lease).winner if lease else None
-            if (winner and winner.name == name) or any(policy.selects(node.object()) for policy in selecting):
+            seen = without_own_mark(node.object(), self._pairing.owner.annotation)
+            if (winner and winner.name == name) or any(policy.selects(seen) for policy in selecting):
                 self._wake(node.key.name)
 
     def _standing_changed(self, standing: Standing, _: str) -> None:

@@ -70,3 +70,32 @@ async def test_a_cache_that_stays_behind_is_believed_in_the_end() -> None:
     await asyncio.sleep(SEEN_WITHIN)
     await case.marks.mark_leased(case.cached, "rlp")
     assert case.writes() == 2
+
+
+async def test_our_own_mark_does_not_decide_whether_a_node_is_selected() -> None:
+    world = World()
+    unmarked = {"nodeSelectorTerms": [{"matchExpressions": [{"key": LABEL, "operator": "DoesNotExist"}]}]}
+    world.policy(nodeSelector=unmarked)
+    async with world.leading():
+        await asyncio.sleep(10)
+        labels = world.physical_server.find(NODES, "node-1")["metadata"]["labels"]
+        assert labels[LABEL] == "rlp"
+        first = world.vnode()["metadata"]["uid"]
+        writes = len(world.writes), len(world.physical_server.writes)
+        await asyncio.sleep(60)
+        assert (len(world.writes), len(world.physical_server.writes)) == writes
+        world.policy(nodeSelector=unmarked, resourceLimits=[{"resource": "cpu", "quantity": "4"}])
+        await asyncio.sleep(10)
+        assert world.vnode()["status"]["allocatable"]["cpu"] == "4", "an edit wakes it"
+        assert world.vnode()["metadata"]["uid"] == first
+
+
+async def test_the_mark_of_another_borrower_decides() -> None:
+    world = World()
+    lent = world.physical_server.find(NODES, "node-1")
+    lent["metadata"] |= {"labels": {LABEL: "theirs"}, "annotations": {"kubeocean.io/policy-applied-by": "another/edge"}}
+    world.physical_server.put(NODES, lent)
+    world.policy(nodeSelector={"nodeSelectorTerms": [{"matchExpressions": [{"key": LABEL, "operator": "DoesNotExist"}]}]})
+    async with world.leading():
+        await asyncio.sleep(10)
+        assert "create nodes" not in world.writes
