@@ -131,7 +131,15 @@ class DropVolume:
     volume: Json
 
 
-Step = Idle | Carry | Serve | Provision | Publish | GiveUp | Remove | Unmark | DropVolume
+@dataclass(frozen=True, slots=True)
+class NoteOrigin:
+    """Somebody took off the twin for which claim it was made: note it again."""
+
+    twin: Json
+    uid: str
+
+
+Step = Idle | Carry | Serve | Provision | Publish | GiveUp | Remove | Unmark | DropVolume | NoteOrigin
 
 
 def is_bound(claim: Json) -> bool:
@@ -156,6 +164,8 @@ def is_usable(facts: ClaimFacts) -> bool:
 
 def decide_claim(facts: ClaimFacts) -> Step:
     """Return the next step. Those that take something away still have to prove their premise live."""
+    if facts.twin is not None and (uid := _forgotten_origin(facts, facts.twin)):
+        return NoteOrigin(facts.twin, uid)
     if doomed := next((each for each in facts.provisioned if _is_over(each, facts)), None):
         return DropVolume(doomed)
     if why := why_over(facts):
@@ -174,9 +184,22 @@ def why_over(facts: ClaimFacts) -> str:
     if facts.unbinding and not facts.needed and not _holds_data(facts, claim):
         return "the binding is being removed"
     recorded = {virtual_claim_uid_of(each) for each in (facts.twin, *facts.twin_volumes) if each}
-    if recorded - {uid_of(claim)}:
+    if recorded - {"", uid_of(claim)}:  # "" says that somebody took our note off, not that another claim is meant
         return "another claim has taken its name"
     return "the claim is being deleted" if is_deleting(claim) and not facts.needed else ""
+
+
+def _forgotten_origin(facts: ClaimFacts, twin: Json) -> str:
+    """Return for which claim a twin was made that does not say so any more; "" when it does, or when nobody can tell.
+
+    The volume that stands for its data knows; without one, the name of the twin leads to the claim.
+    """
+    if virtual_claim_uid_of(twin) or is_deleting(twin):
+        return ""
+    if is_provisioned_claim(twin) and facts.provisioned:
+        origins = {origin_uid_of(each) for each in facts.provisioned}
+        return origins.pop() if len(origins) == 1 else ""
+    return uid_of(facts.claim) if facts.claim else ""
 
 
 def _holds_data(facts: ClaimFacts, claim: Json) -> bool:
@@ -208,7 +231,7 @@ def keeper(facts: ClaimFacts) -> Json | None:
 def _is_over(volume: Json, facts: ClaimFacts) -> bool:
     """Tell whether a virtual volume of ours has neither data nor claim any more."""
     claim, twin = facts.claim, facts.twin
-    if twin is not None and virtual_claim_uid_of(twin) == origin_uid_of(volume):
+    if twin is not None and virtual_claim_uid_of(twin) in ("", origin_uid_of(volume)):
         return False
     living = claim is not None and uid_of(claim) == origin_uid_of(volume)
     if living and claim and claim["spec"].get("volumeName") in (None, "", name_of(volume)):

@@ -163,6 +163,12 @@ def build_reminder(twin: Json, volume: Json) -> Json | None:
     return {"metadata": {"uid": uid_of(twin), "resourceVersion": resource_version_of(twin), "annotations": note}}
 
 
+def build_origin_note(twin: Json, uid: str) -> Json:
+    """Return the merge patch that notes on a physical claim for which virtual one it was made."""
+    note = {names.VIRTUAL_UID_ANNOTATION: uid}
+    return {"metadata": {"uid": uid_of(twin), "resourceVersion": resource_version_of(twin), "annotations": note}}
+
+
 def virtual_claim_of(obj: Json) -> ObjectKey:
     """Return which virtual claim a physical claim or volume of ours stands for; its parts are "" when nobody knows."""
     where = (names.VIRTUAL_NAMESPACE_ANNOTATION, names.VIRTUAL_NAME_ANNOTATION)

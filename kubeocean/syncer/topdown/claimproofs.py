@@ -39,6 +39,8 @@ class ClaimProofs:
     async def _is_nobodys_data(self, facts: ClaimFacts, twin: Json) -> bool:
         """Prove that no virtual volume stands for what is behind a physical claim, or that the one that does may go with it."""
         origin = virtual_claim_uid_of(twin)
+        if not origin:
+            return False  # somebody took our note off: nothing shows whose it is
         name = provisioned_volume_name(facts.cluster_id, origin)
         volume = await read_virtual(self._pairing, PERSISTENTVOLUMES, ObjectKey("", name))
         if volume is None:
@@ -64,7 +66,7 @@ class ClaimProofs:
     async def data_is_gone(self, facts: ClaimFacts, volume: Json) -> bool:
         """Prove that the physical claim with the data of a virtual volume is gone."""
         twin = await self._physical(facts, facts.twin_key)
-        return twin is None or virtual_claim_uid_of(twin) != origin_uid_of(volume)
+        return twin is None or virtual_claim_uid_of(twin) not in ("", origin_uid_of(volume))
 
     async def _physical(self, facts: ClaimFacts, key: ObjectKey) -> Json | None:
         """Return what is ours under a name, None when nothing is."""

@@ -20,6 +20,7 @@ from kubeocean.domain.claimpair import (
     DropVolume,
     GiveUp,
     Idle,
+    NoteOrigin,
     Provision,
     Publish,
     Remove,
@@ -43,7 +44,7 @@ from kubeocean.domain.provisioning import (
 )
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.volumeaffinity import read_node_names
-from kubeocean.domain.volumemap import ForgedVolume, VolumeContext, build_reminder, diff_volume, map_volume
+from kubeocean.domain.volumemap import ForgedVolume, VolumeContext, build_origin_note, build_reminder, diff_volume, map_volume
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import AlreadyExists, BadRequest, Forbidden, Invalid, KubeError, NotFound
 from kubeocean.kube.freshness import Freshness, Watermark
@@ -104,12 +105,10 @@ class ClaimSteps:
                 return await self._publish(facts, claim, twin)
             case GiveUp(message), dict() as claim:
                 return await self._reset(facts, claim, Blocked(PROVISIONING_FAILED, message))
-            case Remove(why), _:
-                await self._remove(facts, why)
-            case Unmark(claim, volumes), _:
-                await self._unmark(facts, claim, volumes)
-            case DropVolume(volume), _:
-                await self._drop_volume(facts, volume)
+            case NoteOrigin(twin, uid), _:
+                await self._patch_twin(facts, build_origin_note(twin, uid))
+            case _:
+                await self._end(facts, step)
         return Outcome()
 
     def _context(self) -> VolumeContext:
@@ -284,6 +283,15 @@ class ClaimSteps:
         self._freshness.expect(facts.key, self._storage.claims, written)
 
     # --- the end -------------------------------------------------------------------------------------------------------
+    async def _end(self, facts: ClaimFacts, step: Step) -> None:
+        match step:
+            case Remove(why):
+                await self._remove(facts, why)
+            case Unmark(claim, volumes):
+                await self._unmark(facts, claim, volumes)
+            case DropVolume(volume):
+                await self._drop_volume(facts, volume)
+
     async def _remove(self, facts: ClaimFacts, why: str) -> None:
         if not await self._proofs.may_remove(facts):
             return

@@ -11,6 +11,7 @@ from kubeocean.domain.claimpair import (
     DropVolume,
     GiveUp,
     Idle,
+    NoteOrigin,
     Provision,
     Publish,
     Remove,
@@ -102,6 +103,7 @@ def facts(virtual: Json | None, *volumes: Json, **more: Any) -> ClaimFacts:
 NEEDED: Any = {"needed": True}
 SERVED: Any = {"twin": twin(provisioned=True)}
 WAITS = claim(volume="", bound=False)
+NAMELESS = twin(uid="", provisioned=True)
 MADE = twin(provisioned=True, bound=False, node="node-1")
 GIVEN_UP = changed(MADE, {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": None}}})
 KEPT = ours(policy="Retain", phase="Released")
@@ -122,6 +124,8 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
     ("then the mark of the volume goes", facts(None, carried(MARKED)), Unmark, ""),
     ("nothing is left", facts(None, carried()), Idle, ""),
     ("another claim has the name", facts(claim(), carried(), twin=twin(uid="u0"), **NEEDED), Remove, ""),
+    ("the twin says no more whose it is", facts(claim(MARKED), carried(), twin=twin(uid="")), NoteOrigin, ""),
+    ("nor does its volume", facts(claim(MARKED), carried(), twin=twin(), twin_volumes=(twin_volume(uid=""),)), Carry, ""),
     ("another claim, and the old volume", facts(claim(), carried(), twin_volumes=(twin_volume(uid="u0"),)), Remove, ""),
 
     ("nobody asks for provisioning", facts(WAITS), Idle, "ClaimNotBound"),
@@ -139,6 +143,8 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
         facts(WAITS, twin=twin(provisioned=True, node="node-1"), selected="node-1"), Publish, "",
     ),
     ("data is served", facts(claim(MARKED, volume="edge-u1"), ours(), **SERVED), Serve, ""),
+    ("data says no more whose it is", facts(claim(MARKED, volume="edge-u1"), ours(), twin=NAMELESS), NoteOrigin, ""),
+    ("nor is there a claim", facts(None, ours(phase="Released"), twin=NAMELESS), NoteOrigin, ""),
     ("data was lost", facts(claim(MARKED, volume="edge-u1"), ours()), Idle, "PhysicalClaimLost"),
     (
         "data is elsewhere",

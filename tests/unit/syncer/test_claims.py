@@ -319,6 +319,36 @@ async def test_lost_data_is_told_and_not_replaced_by_an_empty_volume() -> None:
     assert "PhysicalClaimLost" in case.world.reasons("PersistentVolumeClaim")
 
 
+async def test_data_whose_claim_is_noted_no_more_stays_and_the_note_comes_back() -> None:
+    case = Case()
+    case.provisioned()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        forgotten = {"metadata": {"annotations": {names.VIRTUAL_UID_ANNOTATION: None}}}
+        case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, forgotten)
+        await asyncio.sleep(SETTLED)
+        twin = case.twin()
+        assert twin is not None
+        assert not is_deleting(twin)
+        assert annotations_of(twin)[names.VIRTUAL_UID_ANNOTATION] == "uid-persistentvolumeclaims-data"
+        assert served(case)
+
+
+async def test_data_that_nothing_shows_whose_it_is_is_never_deleted() -> None:
+    case = Case()
+    case.provisioned()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        case.world.virtual_server.remove(PERSISTENTVOLUMES, ObjectKey("", "edge-uid-persistentvolumeclaims-data"))
+        case.world.virtual_server.remove(PERSISTENTVOLUMECLAIMS, KEY)
+        forgotten = {"metadata": {"annotations": {names.VIRTUAL_UID_ANNOTATION: None}}}
+        case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, forgotten)
+        await asyncio.sleep(SETTLED)
+        twin = case.twin()
+        assert twin is not None
+        assert not is_deleting(twin)
+
+
 async def test_a_node_the_physical_provisioner_refuses_is_given_back_to_the_scheduler() -> None:
     case = Case()
     case.provisioned()
