@@ -94,8 +94,9 @@ class PodNews:
                 self._enqueue(waiting)
 
     def _token_secret_changed(self, _: Entry[TokenSecretHead] | None, new: Entry[TokenSecretHead] | None) -> None:
-        # Only one that has outlived its Pod is news: the others were written by the pass that needed them.
-        if new:
+        # Only one that has outlived its Pod is news: the others were written by the pass that needed them. One from which
+        # somebody took whose it is leads to no Pod.
+        if new and all(new.summary.virtual):
             living = self._pairing.virtual.pods.store.get(new.summary.virtual)
             if living is None or living.uid != new.summary.uid:
                 self._enqueue(new.summary.virtual, low=self._is_replayed(self._pairing.physical.token_secrets))

@@ -114,7 +114,8 @@ async def _mint(pairing: Pairing, vpod: Json, source: TokenSource) -> MintedToke
 
 async def collect_token_secrets(pairing: Pairing, key: ObjectKey, living_uid: str) -> AsyncIterator[Json]:
     """Remove the token Secrets made for this name whose Pod has ended, and yield the answers; `living_uid` keeps its own."""
-    made = pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(key))
+    # Of one from which somebody took the names nothing can be proved.
+    made = pairing.physical.token_secrets.store.by_index(BY_VIRTUAL, str(key)) if all(key) else []
     # One that lost its uid to somebody may be the living Pod's.
     outlived = [entry for entry in made if entry.summary.uid != living_uid and (entry.summary.uid or not living_uid)]
     for entry in outlived:

@@ -327,6 +327,19 @@ async def test_the_secret_of_a_predecessor_goes_once_its_twin_has_though_its_suc
     assert case.writes() == ["create secrets", "create secrets", "delete secrets"]
 
 
+async def test_a_secret_that_tells_no_name_any_more_leads_to_no_pass() -> None:
+    case = await begin()
+    case.pods.attach()
+    nameless, queued = case.secret(), len(case.pods.controller.queue)
+    for key in ("kubeocean.io/virtual-pod-name", "kubeocean.io/virtual-pod-namespace"):
+        del nameless["metadata"]["annotations"][key]
+    case.world.physical_server.put(SECRETS, nameless)
+    await asyncio.sleep(0.1)
+    assert len(case.pods.controller.queue) == queued
+    await case.pods.reconcile(ObjectKey("", ""))  # as the patrol may ask for
+    assert case.writes() == ["create secrets"]
+
+
 async def test_a_secret_that_outlived_its_pod_while_nobody_was_there_is_collected() -> None:
     case = await begin()
     case.world.virtual_server.remove(PODS, KEY)
