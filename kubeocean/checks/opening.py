@@ -22,7 +22,7 @@ from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import ConfigError, NotFound
-from kubeocean.kube.meta import Json, annotations_of, name_of
+from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, uid_of
 from kubeocean.kube.resources import NAMESPACES, SECRETS
 
 AGENT = "kubeocean-checks"
@@ -40,6 +40,7 @@ class Sides:
     physical: Client
     virtual_identity: Identity
     physical_identity: Identity
+    binding_uid: str
 
     def client(self, side: Side) -> Client:
         """Return the client of one side."""
@@ -49,6 +50,14 @@ class Sides:
         """Return when both are still the clusters they were: only then does what is missing there prove anything."""
         await self.virtual_identity.confirm()
         await self.physical_identity.confirm()
+
+    async def is_still_bound(self) -> bool:
+        """Tell whether the binding is there as it was, and is not being unbound."""
+        try:
+            binding = await self.virtual.get(CLUSTERBINDINGS, self.binding)
+        except NotFound:
+            return False
+        return uid_of(binding) == self.binding_uid and not is_deleting(binding)
 
 
 @asynccontextmanager
@@ -94,7 +103,8 @@ async def open_sides(virtual: Client, binding: Json) -> AsyncIterator[Sides]:
             )
         owner = Owner(above.uid, spec.cluster_id)
         yield Sides(
-            name_of(binding), spec, owner, await _mount_in_use(physical, spec, owner), virtual, physical, above, below
+            name_of(binding), spec, owner, await _mount_in_use(physical, spec, owner), virtual, physical, above, below,
+            uid_of(binding),
         )
 
 

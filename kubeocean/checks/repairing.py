@@ -4,7 +4,7 @@ A syncer may be at work on the same objects, so nothing is done on the strength 
 look that was made just now, the third one, and for each of them: the object is read again and must be the same one and ours;
 what it stands for is read on the other side, and for a deletion must be proved gone by the server itself; both clusters must be
 who they were; and the write carries uid or resourceVersion, so whatever changed in between wins. A foreign object is never
-touched.
+touched. Nothing is made or marked for a binding that is on its way out: nobody would ever take it away again.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from kubeocean.kube.resources import NODES, PODS
 
 # Of this the original may well live: that it is not to be mirrored is the binding's word.
 _MAY_LIVE = "NotMirrored"
+_MAKES = frozenset({Mend.COPY, Mend.STEP, Mend.MARK})
 
 
 class Left(Exception):
@@ -55,6 +56,8 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "not mended by itself"
     try:
         await sides.confirm()
+        if finding.mend in _MAKES and not await sides.is_still_bound():
+            raise Left("the binding is being removed, or was: unbinding has the word")
         return True, await mend(sides, finding)
     except Left as why:
         return False, f"left: {why}"

@@ -9,13 +9,15 @@ import pytest
 
 from kubeocean.api import names
 from kubeocean.api.binding import ClusterBindingSpec
+from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.checks.opening import Sides
 from kubeocean.checks.repairing import repair
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
-from kubeocean.domain.findings import Finding, Kind, Mend, Side, ref_to
+from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side, ref_to
+from kubeocean.domain.naming import physical_name
 from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check_token_secret, check_twin, check_vpod
 from kubeocean.kube.client import Client
-from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.meta import Json, ObjectKey, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
 from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 from tests.unit.syncer.world import Server
@@ -35,6 +37,7 @@ class Clusters:
         for server in (self.virtual, self.physical):
             server.put(NAMESPACES, {"metadata": {"name": "kube-system"}})
         self.physical.put(NAMESPACES, {"metadata": {"name": "lent"}})
+        self.bound = self.virtual.put(CLUSTERBINDINGS, {"metadata": {"name": "b", "finalizers": ["f"]}})
         vpod, twin = pair()
         self.vpod, self.twin = self.virtual.put(PODS, vpod), self.physical.put(PODS, twin)
         self.above, self.below = Identity(cast(Client, self.virtual)), Identity(cast(Client, self.physical))
@@ -43,7 +46,7 @@ class Clusters:
     @property
     def sides(self) -> Sides:
         virtual, physical = cast(Client, self.virtual), cast(Client, self.physical)
-        return Sides("b", SPEC, OWNER, "lent", virtual, physical, self.above, self.below)
+        return Sides("b", SPEC, OWNER, "lent", virtual, physical, self.above, self.below, uid_of(self.bound))
 
     @property
     def writes(self) -> list[str]:
@@ -102,6 +105,25 @@ async def test_another_cluster_behind_the_same_address_proves_nothing(clusters: 
     with pytest.raises(ClusterIdentityChanged):
         await repair(clusters.sides, orphan(clusters))
     assert clusters.writes == []
+
+
+@pytest.mark.parametrize("change", [{"deletionTimestamp": "2026-01-01T12:00:00Z"}, {"uid": "made anew"}, None])
+async def test_nothing_is_made_once_the_binding_is_on_its_way_out(clusters: Clusters, change: Json | None) -> None:
+    sides = clusters.sides
+    original = clusters.virtual.put(CONFIGMAPS, {"metadata": {"name": "settings", "namespace": "shop"}})
+    copied = Ref(Side.PHYSICAL, CONFIGMAPS, ObjectKey("lent", physical_name("settings", "shop")))
+    source = ref_to(Side.VIRTUAL, CONFIGMAPS, original)
+    finding = Finding(Kind.MISSING_COPY, "CopyIsGone", copied, "c", "r", Mend.COPY, source)
+    if change:
+        clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "metadata": {**clusters.bound["metadata"], **change}})
+    else:
+        clusters.virtual.remove(CLUSTERBINDINGS, ObjectKey("", "b"))
+    mended, done = await repair(sides, finding)
+    assert not mended
+    assert "unbinding has the word" in done
+    assert clusters.writes == []
+    clusters.virtual.put(CLUSTERBINDINGS, clusters.bound)
+    assert await repair(sides, finding) == (True, "copied")
 
 
 async def test_a_pod_is_lost_only_when_its_twin_is_proved_gone(clusters: Clusters) -> None:
