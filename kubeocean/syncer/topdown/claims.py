@@ -57,7 +57,7 @@ class ClaimSource:
         self.controller: Controller[ObjectKey] = Controller(f"claims-{binding}", self.reconcile)
         self._secrets = VolumeSecrets(pairing, self.storage, secrets, self.controller.enqueue)
         self._steps = ClaimSteps(pairing, self.storage, self._secrets, self.controller.freshness)
-        self._leaving = ClaimsLeaving(pairing, self.storage, self.controller.enqueue)
+        self._leaving = ClaimsLeaving(pairing, self.storage, self.controller.enqueue, self._secrets.release)
         self._advice = Advice(pairing)
         self._open = False
         self._early: set[ObjectKey] = set()  # Pods that asked before the caches were full

@@ -24,6 +24,7 @@ from kubeocean.kube.errors import Conflict, Forbidden
 from kubeocean.kube.meta import Json, ObjectKey, key_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.surrender import SILENCE_TO_LET_GO
 from kubeocean.syncer.topdown.marking import unmark
 from kubeocean.syncer.unbinding import force_requested
 
@@ -42,6 +43,7 @@ class Left:
     data: dict[ObjectKey, ObjectKey] = field(default_factory=dict)  # physical claim -> virtual claim
     carried: int = 0  # twins that hold no data
     marked: list[Json] = field(default_factory=list)
+    refused: str = ""  # why the lender does not let us look, "" when he does
 
     def __bool__(self) -> bool:
         return bool(self.data or self.carried or self.marked)
@@ -50,19 +52,20 @@ class Left:
 class ClaimsLeaving:
     """Waits until nothing is left; `enqueue` is called with the claims that need a pass."""
 
-    def __init__(self, pairing: Pairing, storage: PhysicalStorage, enqueue: Callable[[ObjectKey], None]) -> None:
-        self._pairing, self._storage, self._enqueue = pairing, storage, enqueue
+    def __init__(
+        self, pairing: Pairing, storage: PhysicalStorage, enqueue: Callable[[ObjectKey], None],
+        release: Callable[[ObjectKey], None],
+    ) -> None:
+        self._pairing, self._storage, self._enqueue, self._release = pairing, storage, enqueue, release
         self._said = ""
-        self._blind = False  # the lender does not let us look (any more)
+        self._refused_since: float | None = None  # loop time
 
     async def finish(self) -> None:
         """Return when no claim, volume or mark of ours is left on either side, or only what Force allows to leave."""
         while left := await self._look():
-            if left.data and not left.carried and self._forced():
-                self._record(left)
-                await self._let_go(left)
-                break
-            if self._blind:
+            if self._may_leave(left):
+                if left.data:
+                    self._record(left)
                 await self._let_go(left)
                 break
             for key in left.keys:
@@ -71,12 +74,25 @@ class ClaimsLeaving:
             await asyncio.sleep(POLL)
         self._pairing.obstacle = ""
 
+    def _may_leave(self, left: Left) -> bool:
+        """Tell whether what is left may stay: data only by Force, the rest when it is refused to us for good.
+
+        One refusal proves nothing: a server that starts again, or whose rules are being applied anew, refuses for a moment.
+        """
+        if not left.refused:
+            self._refused_since = None
+            return bool(left.data) and not left.carried and self._forced()
+        now = asyncio.get_running_loop().time()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since >= SILENCE_TO_LET_GO and (not left.data or self._forced())
+
     async def _look(self) -> Left:
         left = Left()
         virtual, selector = self._pairing.virtual.calls, marked_selector(self._pairing.spec.cluster_id)
         for resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES):
             left.marked += (await virtual.list(resource, label_selector=selector)).items
-        for obj in await self._twins():
+        for obj in await self._twins(left):
             virtual_key = virtual_claim_of(obj)
             left.keys.add(virtual_key)
             if is_provisioned_claim(obj):
@@ -85,17 +101,19 @@ class ClaimsLeaving:
                 left.carried += 1
         for obj in left.marked:
             left.keys.add(_claim_of(obj))
+            if left.refused and is_provisioned(obj):
+                left.data[_twin_of(obj)] = origin_of(obj)
         return left
 
-    async def _twins(self) -> list[Json]:
-        """Return what is ours in the physical cluster; where we may not look, we could not have made any."""
+    async def _twins(self, left: Left) -> list[Json]:
+        """Return what is ours in the physical cluster, as far as we may look; note it where we may not."""
         physical, owner = self._pairing.physical, self._pairing.owner
         selector, found = f"{names.OWNER_LABEL}={owner.label}", []
         for resource, namespace in ((PERSISTENTVOLUMECLAIMS, physical.mount_namespace), (PERSISTENTVOLUMES, "")):
             try:
                 found += (await physical.calls.list(resource, namespace, label_selector=selector)).items
             except Forbidden as error:
-                self._blind = True
+                left.refused = str(error)
                 log.warning("storage is not looked at", binding=self._pairing.binding_name, error=str(error))
         return [obj for obj in found if is_ours(obj, owner)]
 
@@ -106,12 +124,14 @@ class ClaimsLeaving:
     def _say(self, left: Left) -> None:
         """Tell on the binding what its unbinding waits for: in its condition while it lasts, in an Event when it changes."""
         if not left.data:
-            self._pairing.obstacle = ""
+            self._pairing.obstacle = f"waits for a look at the claims, {left.refused}" if left.refused else ""
             return
         message = (
             f"waits for {_list(left.data)}: physical claims hold their data. Delete these PersistentVolumeClaims (and the "
             "volumes that outlive them), or set spec.deletionPolicy: Force to leave the data in the physical cluster"
         )
+        if left.refused:
+            message += f". They cannot be looked at ({left.refused}): the lender can grant it again with `kubeocean rbac`"
         self._pairing.obstacle = message
         if message != self._said:
             self._said = message
@@ -137,6 +157,7 @@ class ClaimsLeaving:
                 resource = PERSISTENTVOLUMES if obj["kind"] == PERSISTENTVOLUMES.kind else PERSISTENTVOLUMECLAIMS
                 with suppress(Conflict):  # the next look sees it as it is then
                     await unmark(self._pairing.virtual, resource, obj, self._pairing.spec.cluster_id)
+                self._release(_claim_of(obj))  # else its Secrets would be needed for ever
             left = await self._look()
 
 
@@ -147,6 +168,12 @@ def _claim_of(obj: Json) -> ObjectKey:
         return origin_of(obj)
     reference = obj["spec"].get("claimRef") or {}
     return ObjectKey(reference.get("namespace") or "", reference.get("name") or "")
+
+
+def _twin_of(volume: Json) -> ObjectKey:
+    """Return the physical claim that a virtual volume says its data is behind."""
+    namespace, _, name = str(volume["spec"]["csi"]["volumeHandle"]).partition("/")[2].partition("/")
+    return ObjectKey(namespace, name)
 
 
 def _list(data: dict[ObjectKey, ObjectKey]) -> str:

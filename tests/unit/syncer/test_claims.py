@@ -24,6 +24,7 @@ from kubeocean.kube.resources import (
 )
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.claims import ClaimSource
+from kubeocean.syncer.topdown.claimsleaving import ClaimsLeaving
 from kubeocean.syncer.topdown.objects import ObjectSource
 from tests.unit.syncer.world import Server, World
 
@@ -444,6 +445,55 @@ async def test_unbinding_waits_for_data_and_says_so() -> None:
     assert case.twin() is None
     assert case.virtual() is None
     assert case.marked() == []
+
+
+def forbid_looking(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = case.world.physical_server.list
+
+    async def refuse(resource: Any, *args: Any, **rest: Any) -> Any:
+        if resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES):
+            raise Forbidden("list claims: 403", cluster="lender", status=403)
+        return await listing(resource, *args, **rest)
+
+    monkeypatch.setattr(case.world.physical_server, "list", refuse)
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_data_that_unbinding_may_not_look_at_is_abandoned_only_by_force(
+    monkeypatch: pytest.MonkeyPatch, *, force: bool
+) -> None:
+    case = Case()
+    case.provisioned()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    async with case.process(unbinding=True):
+        monkeypatch.setattr(ClaimsLeaving, "_forced", lambda _: force)
+        forbid_looking(case, monkeypatch)
+        leaving = asyncio.create_task(case.source.take_back())
+        await asyncio.sleep(35)
+        assert not leaving.done(), "it has to last"
+        assert "403" in case.source.pairing.obstacle
+        await asyncio.sleep(60)
+        assert leaving.done() is force
+        leaving.cancel()
+    assert (case.marked() == []) is force
+    assert case.twin() is not None
+
+
+async def test_a_moments_refusal_abandons_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case()
+    case.carried()
+    case.pod()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    case.end_pod()
+    async with case.process(unbinding=True):
+        with monkeypatch.context() as moment:
+            forbid_looking(case, moment)
+            leaving = asyncio.create_task(case.source.take_back())
+            await asyncio.sleep(1)
+        await asyncio.wait_for(leaving, 60)
+    assert (case.ours(PERSISTENTVOLUMECLAIMS), case.ours(PERSISTENTVOLUMES)) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["carried", "provisioned"])
