@@ -27,6 +27,7 @@ from kubeocean.domain.claimpair import (
     Serve,
     Step,
     Unmark,
+    why_over,
 )
 from kubeocean.domain.claimsize import build_growth, capacity, diff_claim_status, diff_request, reached
 from kubeocean.domain.marks import is_marked
@@ -94,6 +95,8 @@ class ClaimSteps:
         """Take one step. Raises NameTaken, and what the servers refuse."""
         match step, facts.claim:
             case Idle(reason, message), _:
+                if facts.twin is None and not facts.twin_volumes and why_over(facts):
+                    self._secrets.release(facts.key)  # its marks may have gone by another hand than ours
                 return Outcome(Blocked(reason, message) if reason and (facts.needed or facts.selected is not None) else None)
             case Carry(volume), dict() as claim:
                 return await self._carry(facts, claim, volume)

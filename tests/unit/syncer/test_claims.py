@@ -429,6 +429,19 @@ async def test_unbinding_takes_back_what_holds_no_data() -> None:
     assert [name for name in case.marked() if name != "key"] == []
 
 
+async def test_the_secret_of_a_claim_whose_finalizer_was_taken_off_by_hand_is_needed_no_more() -> None:
+    case = Case()
+    case.carried()
+    case.pod()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        case.end_pod()
+        case.world.virtual_server.remove(PERSISTENTVOLUMECLAIMS, KEY)
+        case.world.virtual_server.remove(PERSISTENTVOLUMES, ObjectKey("", "vol"))
+        await asyncio.sleep(90)  # unused copies have a grace
+        assert case.ours(SECRETS) == []
+
+
 async def test_unbinding_waits_for_data_and_says_so() -> None:
     case = Case()
     case.provisioned()
