@@ -108,7 +108,8 @@ def decide_claim(name: str, namespace: Json | None, owner: Owner) -> Claim:
 def created_by_us(namespace: Json, owner: Owner) -> bool:
     """Tell whether we made this mountNamespace, so that it may be removed at unbinding (if it is empty)."""
     annotations = annotations_of(namespace)
-    return CREATED_BY_US_ANNOTATION in annotations and annotations.get(CLAIMED_BY_ANNOTATION) == owner.annotation
+    whose = {annotations.get(CLAIMED_BY_ANNOTATION), annotations.get(OWNER_ANNOTATION)}
+    return CREATED_BY_US_ANNOTATION in annotations and whose == {owner.annotation}
 
 
 def build_namespace(name: str, owner: Owner) -> Json:
@@ -121,8 +122,14 @@ def build_namespace(name: str, owner: Owner) -> Json:
 
 
 def build_claim_patch(namespace: Json, owner: Owner) -> Json:
-    """Return the merge patch that claims a namespace of the lender; no label: it is not ours to collect."""
-    return _annotation_patch(namespace, owner.annotation)
+    """Return the merge patch that claims a namespace of the lender; no label: it is not ours to collect.
+
+    What an earlier owner, who left by force, noted about himself goes: he made it, not we.
+    """
+    patch = _annotation_patch(namespace, owner.annotation)
+    if annotations_of(namespace).get(OWNER_ANNOTATION) != owner.annotation:
+        _forget_maker(namespace, patch)
+    return patch
 
 
 def build_release_patch(namespace: Json) -> Json:
@@ -131,10 +138,14 @@ def build_release_patch(namespace: Json) -> Json:
     One that we made is his from now on: were the mark left on it, whoever claims it next would think that it may be removed.
     """
     patch = _annotation_patch(namespace, None)
+    _forget_maker(namespace, patch)
+    return patch
+
+
+def _forget_maker(namespace: Json, patch: Json) -> None:
     if CREATED_BY_US_ANNOTATION in annotations_of(namespace):
         patch["metadata"]["annotations"] |= {CREATED_BY_US_ANNOTATION: None, OWNER_ANNOTATION: None}
         patch["metadata"]["labels"] = {MANAGED_BY_LABEL: None, OWNER_LABEL: None}
-    return patch
 
 
 def _annotation_patch(namespace: Json, claimant: str | None) -> Json:

@@ -127,3 +127,15 @@ def test_a_namespace_we_made_is_the_lenders_once_it_is_released() -> None:
     assert not is_managed(released)
     assert not released["metadata"]["annotations"]
     assert not created_by_us(apply_merge(released, build_claim_patch(released, OTHER_BORROWER)), OTHER_BORROWER)
+
+
+def test_a_namespace_that_an_earlier_owner_made_and_left_by_force_is_not_ours_to_delete() -> None:
+    left = apply_merge(build_namespace("mount", OTHER_BORROWER), {"metadata": {
+        "resourceVersion": "7", "annotations": {"kubeocean.io/claimed-by": None},
+    }})
+    claimed = apply_merge(left, build_claim_patch(left, US))
+    assert not created_by_us(claimed, US)
+    assert claimed["metadata"]["annotations"] == {"kubeocean.io/claimed-by": US.annotation}
+    assert not claimed["metadata"].get("labels")
+    by_hand = apply_merge(left, {"metadata": {"annotations": {"kubeocean.io/claimed-by": US.annotation}}})
+    assert not created_by_us(by_hand, US)
