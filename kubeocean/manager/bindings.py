@@ -244,10 +244,7 @@ class BindingController:
 
     async def _unbind(self, binding: Json) -> Result:
         name, finalizers = name_of(binding), finalizers_of(binding)
-        if names.BINDING_MANAGER_FINALIZER not in finalizers:
-            await self._forget(name)
-            return Result()
-        if names.BINDING_SYNCER_FINALIZER in finalizers:
+        if names.BINDING_SYNCER_FINALIZER in finalizers:  # first: somebody may have taken ours off
             self._launcher.ensure(name)  # it alone knows what it made; it drops its finalizer when all is gone
             watched = self._watched.get(name)
             facts = BindingFacts(
@@ -257,6 +254,8 @@ class BindingController:
             await self._write_status(facts, decide_binding(facts))
             return Result(RECHECK)
         await self._forget(name)
+        if names.BINDING_MANAGER_FINALIZER not in finalizers:
+            return Result()
         await self._patch_finalizers(binding, [item for item in finalizers if item != names.BINDING_MANAGER_FINALIZER])
         return Result()
 
