@@ -16,6 +16,7 @@ from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podpair import is_or_becomes_twin_of
 from kubeocean.domain.podrefs import references_of
+from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.refusal import Refusal
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
 from kubeocean.domain.workload import workload_of
@@ -57,7 +58,8 @@ async def explain_pod(kubeconfig: Path | None, namespace: str, name: str) -> Exp
         node = await _node_of(virtual, vpod)
         binding = await _binding_of(virtual, node) if node else None
         if binding is None or node is None:
-            return _tell(PodStory(vpod), "", None, None)
+            node_gone = node is None and bool(vpod["spec"].get("nodeName"))
+            return _tell(PodStory(vpod, node_gone=node_gone), "", None, None)
         try:
             async with open_sides(virtual, binding) as sides:
                 return await _read_story(sides, vpod, node)
@@ -90,7 +92,8 @@ async def _read_story(sides: Sides, vpod: Json, node: Json) -> Explanation:
         vpod, twin, ours=True, running_daemonsets=sides.spec.running_daemonset_by_default,
         copies=await _copies(sides, vpod), missing=await _missing(sides, vpod) if twin is None else (), refusal=refusal,
     )
-    return _tell(story, sides.binding, twin, None if isinstance(forged, Refusal) else forged.pod)
+    has_ended = (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES  # it gets no twin any more
+    return _tell(story, sides.binding, twin, None if has_ended or isinstance(forged, Refusal) else forged.pod)
 
 
 def _context(sides: Sides, vpod: Json, node: Json) -> PodContext:
@@ -122,10 +125,21 @@ async def _copies(sides: Sides, vpod: Json) -> tuple[Json, ...]:
 
 async def _missing(sides: Sides, vpod: Json) -> tuple[str, ...]:
     asked = [(kind, key, where) for kind, key, where in mandatory_references(vpod) if kind in _KINDS]
-    found = await asyncio.gather(*(_find(sides.virtual, _KINDS[kind], key) for kind, key, _ in asked))
+    found = await asyncio.gather(*(_is_there(sides.virtual, _KINDS[kind], key) for kind, key, _ in asked))
     return tuple(
-        f"{kind} {key} ({where})" for (kind, key, where), obj in zip(asked, found, strict=True) if obj is None
+        f"{kind} {key} ({where})" for (kind, key, where), there in zip(asked, found, strict=True) if not there
     )
+
+
+async def _is_there(client: Client, resource: Resource, key: ObjectKey) -> bool:
+    """Tell whether an object exists, as far as we may know: what must not be read is not called missing."""
+    try:
+        await client.get(resource, key.name, key.namespace)
+    except NotFound:
+        return False
+    except Forbidden:
+        return True
+    return True
 
 
 async def _find(client: Client, resource: Resource, key: ObjectKey) -> Json | None:

@@ -37,6 +37,7 @@ class PodStory:
     """What is known of a Pod. `ours`: it sits on a virtual node of the binding; `copies` are what it needs, beside the twin.
 
     `missing` are the mandatory references whose original does not exist. `refusal` is why it can have no twin, "" if it can.
+    `node_gone`: the node it sits on does not exist.
     """
 
     vpod: Json
@@ -46,6 +47,7 @@ class PodStory:
     copies: tuple[Json, ...] = ()
     missing: tuple[str, ...] = ()
     refusal: str = ""
+    node_gone: bool = False
 
 
 # --- the timeline ----------------------------------------------------------------------------------------------------
@@ -162,14 +164,17 @@ def _container_statuses(pod: Json) -> Iterable[Json]:
 def explain_waiting(story: PodStory) -> list[str]:
     """Return what a Pod waits for, the nearest cause first; [] when it runs and is ready, or is over."""
     vpod = story.vpod
-    if is_deleting(vpod):
+    node = vpod["spec"].get("nodeName")
+    if is_deleting(vpod) and (story.ours or not node):
         return _leaving(story)
-    if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES:
+    if (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES and not is_deleting(vpod):
         return []
-    if not vpod["spec"].get("nodeName"):
+    if not node:
         return [f"the virtual scheduler: {_say(_conditions(vpod).get('PodScheduled')) or 'it has not looked at it yet'}"]
+    if story.node_gone:
+        return [f"node {node}, which does not exist: nobody runs the Pod until it is there again"]
     if not story.ours:
-        return [f"node {vpod['spec']['nodeName']}, which is no virtual node of any binding: its kubelet has the word"]
+        return [f"node {node}, which is no virtual node of any binding: its kubelet has the word"]
     if refusal := check_eligible(vpod, running_daemonsets=story.running_daemonsets):
         return [f"nothing: it gets no twin ({refusal.reason}): {refusal.message}"]
     return _before_twin(story) if story.ppod is None else _with_twin(vpod, story.ppod)
@@ -220,7 +225,7 @@ def _leaving(story: PodStory) -> list[str]:
         return [f"its twin {namespace_of(story.ppod)}/{name_of(story.ppod)} to end, within the grace it has"]
     if held := finalizers_of(story.vpod):
         return [f"whoever holds it by finalizer {', '.join(held)}"]
-    return ["the syncer, to release it: its twin is gone"]
+    return ["the syncer, to release it: its twin is gone"] if story.ours else ["the API server, to remove it"]
 
 
 def _say(condition: Json | None) -> str:

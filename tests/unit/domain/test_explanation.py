@@ -115,12 +115,18 @@ def test_a_pod_waits_for(case: str) -> None:
     assert said in waiting(**given)[0]
 
 
+def test_a_node_that_does_not_exist_is_told_as_such() -> None:
+    assert "which does not exist" in explain_waiting(PodStory(story().vpod, node_gone=True))[0]
+
+
 def test_a_pod_that_runs_waits_for_nothing_and_one_that_leaves_says_whom_it_waits_for() -> None:
     assert explain_waiting(story()) == []
     leaving = story()
     leaving.vpod["metadata"] |= {"deletionTimestamp": at(40), "finalizers": ["his/own"]}
     assert "its twin lent/" in explain_waiting(leaving)[0]
     assert explain_waiting(PodStory(leaving.vpod, ours=True)) == ["whoever holds it by finalizer his/own"]
+    elsewhere = PodStory({**leaving.vpod, "metadata": {**leaving.vpod["metadata"], "finalizers": []}})
+    assert "its kubelet has the word" in explain_waiting(elsewhere)[0], "no syncer of ours releases it"
     gated = story()
     gated.vpod["spec"]["readinessGates"] = [{"conditionType": "balanced"}]
     assert "readiness gate balanced" in explain_waiting(gated)[0]
