@@ -55,7 +55,7 @@ class PhysicalCluster:
         self.csi_nodes: Informer[None] = Informer(self.watches, CSINODES, summarise=_nothing, name=f"{binding}-csinodes")
         self.pods: Informer[PhysicalPod] = Informer(
             self.watches, PODS, transform=lambda pod: trim_foreign_pod(pod, owner),
-            summarise=lambda pod: summarise_physical_pod(pod, owner, self.mount_namespace),
+            summarise=lambda pod: summarise_physical_pod(pod, owner),
             indexers={BY_NODE: lambda _, pod: (pod.node,) if pod.node else ()}, keep_raw=True, name=f"{binding}-pods",
         )
         self.token_secrets = self._watch_token_secrets()

@@ -16,7 +16,6 @@ from kubeocean.domain.hostports import HostPort, host_ports
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.requests import pod_requests
-from kubeocean.domain.twinplace import is_twin_in_place, made_for
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of, namespace_of
 from kubeocean.kube.quantity import Quantity
 
@@ -40,9 +39,8 @@ class VirtualPod:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalPod:
-    """A Pod of a physical cluster. Of ours, `virtual` names whose twin it is.
+    """A Pod of a physical cluster. Of ours, `virtual` names whose twin it is; others take `requests` and `host_ports`.
 
-    `requests` and `host_ports` are what it takes that no virtual Pod accounts for: nothing, for a twin where twins belong.
     Of one that is nobody's yet, `unowned_of` names the Pod that it was made for, here or in another virtual cluster.
     """
 
@@ -56,7 +54,7 @@ class PhysicalPod:
 
     @property
     def ours(self) -> bool:
-        """Tell whether it carries this binding's marks: a twin of its own, or what a lender made of one."""
+        """Tell whether it is a twin that this binding made."""
         return self.virtual is not None
 
 
@@ -69,16 +67,20 @@ def summarise_virtual_pod(pod: Json) -> VirtualPod:
     )
 
 
-def summarise_physical_pod(pod: Json, owner: Owner, mount_namespace: str) -> PhysicalPod:
-    """Return the head of a physical Pod, seen from the binding of `owner`, whose twins are in that namespace."""
+def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:
+    """Return the head of a physical Pod, seen from the binding that `owner` stands for."""
     node, phase = pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or ""
     if is_ours(pod, owner):
-        virtual, uid = made_for(pod), annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, "")
-        if is_twin_in_place(pod, owner, mount_namespace):
-            return PhysicalPod(node, phase, virtual, uid, {})
-        return PhysicalPod(node, phase, virtual, uid, pod_requests(pod), host_ports(pod))
-    unowned_of = made_for(pod) if is_unowned(pod) else None
+        return PhysicalPod(node, phase, _made_for(pod), annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
+    unowned_of = _made_for(pod) if is_unowned(pod) else None
     return PhysicalPod(node, phase, None, "", pod_requests(pod), host_ports(pod), unowned_of)
+
+
+def _made_for(twin: Json) -> ObjectKey:
+    told = annotations_of(twin)
+    return ObjectKey(
+        told.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), told.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
+    )
 
 
 _CONTAINER_FIELDS = ("name", "resources", "restartPolicy")

@@ -48,7 +48,6 @@ from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.policies import read_lender_policy, read_policy
 from kubeocean.domain.requests import pod_requests, sum_requests
-from kubeocean.domain.twinplace import is_twin_in_place
 from kubeocean.domain.vnode import is_vnode_of, physical_name_of
 from kubeocean.domain.volumesources import secrets_of
 from kubeocean.kube.meta import Json, ObjectKey, key_of, name_of
@@ -263,7 +262,7 @@ def _nodes(view: _View) -> Iterator[Finding]:
     snapshot = view.snapshot
     foreign: dict[str, list[Json]] = {}
     for pod in snapshot.physical[PODS]:
-        if not is_twin_in_place(pod, snapshot.owner, snapshot.mount_namespace) and not _is_to_be_adopted(pod, view):
+        if not is_ours(pod, snapshot.owner) and not _is_to_be_adopted(pod, view):
             foreign.setdefault(pod["spec"].get("nodeName") or "", []).append(pod)
     scene = NodeScene(
         owner=snapshot.owner, binding_name=snapshot.binding, spec=snapshot.spec, now=snapshot.now, vnodes=view.vnodes,

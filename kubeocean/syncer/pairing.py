@@ -109,9 +109,9 @@ class Pairing:
         return self.physical.pods.store.get(self.twin_key(key))
 
     def foreign_pods_on(self, node: str) -> Iterator[PhysicalPod]:
-        """Yield the Pods on a physical node that no virtual Pod accounts for, or will: those shrink what is leased of it."""
+        """Yield the Pods on a physical node which are not ours, nor are about to be: those shrink what is leased of it."""
         for entry in self.physical.pods.store.by_index(BY_PHYSICAL_NODE, node):
-            if entry.summary.requests and not self._is_to_be_adopted(entry):
+            if not entry.summary.ours and not self._is_to_be_adopted(entry):
                 yield entry.summary
 
     def _is_to_be_adopted(self, entry: Entry[PhysicalPod]) -> bool:

@@ -304,7 +304,7 @@ class NodeController:
 
 
 def _taken_by(entry: Entry[PhysicalPod] | None) -> tuple[str, object] | None:
-    if entry is None or not entry.summary.node or not entry.summary.requests:
+    if entry is None or entry.summary.ours or not entry.summary.node or not entry.summary.requests:
         return None
     return entry.summary.node, entry.summary.requests
 

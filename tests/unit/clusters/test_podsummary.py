@@ -1,6 +1,5 @@
 from kubeocean.api import names
 from kubeocean.clusters.podsummary import summarise_physical_pod, summarise_virtual_pod, trim_foreign_pod
-from kubeocean.domain.naming import physical_name
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.requests import pod_requests
 from kubeocean.kube.meta import Json, ObjectKey
@@ -24,17 +23,15 @@ def pod(*, labels: dict[str, str] | None = None, annotations: dict[str, str] | N
 
 
 def twin() -> Json:
-    made = pod(labels=OWNER.labels(), annotations={
+    return pod(labels=OWNER.labels(), annotations={
         names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "team", names.VIRTUAL_POD_NAME_ANNOTATION: "web",
         names.VIRTUAL_POD_UID_ANNOTATION: "v",
     })
-    made["metadata"] |= {"namespace": "mount", "name": physical_name("web", "team")}
-    return made
 
 
 def test_a_twin_is_kept_whole_and_names_its_virtual_pod() -> None:
     assert trim_foreign_pod(twin(), OWNER) == twin()
-    head = summarise_physical_pod(twin(), OWNER, "mount")
+    head = summarise_physical_pod(twin(), OWNER)
     assert (head.ours, head.virtual, head.virtual_uid, head.requests) == (True, ObjectKey("team", "web"), "v", {})
 
 
@@ -62,12 +59,12 @@ def test_trimming_keeps_host_ports_and_no_others() -> None:
         whole["spec"]["containers"][0]["ports"] = ports
         trimmed = trim_foreign_pod(whole, OWNER)
         assert len(trimmed["spec"]["containers"][0]["ports"]) == len(taken)
-        assert [port.port for port in summarise_physical_pod(trimmed, OWNER, "mount").host_ports] == taken
-        assert summarise_physical_pod(trimmed, OWNER, "mount") == summarise_physical_pod(whole, OWNER, "mount")
+        assert [port.port for port in summarise_physical_pod(trimmed, OWNER).host_ports] == taken
+        assert summarise_physical_pod(trimmed, OWNER) == summarise_physical_pod(whole, OWNER)
 
 
 def test_another_bindings_twin_is_foreign_here() -> None:
-    head = summarise_physical_pod(twin(), Owner("virtual-uid", "b"), "mount")
+    head = summarise_physical_pod(twin(), Owner("virtual-uid", "b"))
     assert not head.ours
     assert head.requests
 
@@ -76,19 +73,10 @@ def test_trimming_keeps_whose_a_pod_is() -> None:
     somebody = Owner("virtual-uid", "b").annotations()
     for labels in (OWNER.labels(), {names.MANAGED_BY_LABEL: names.MANAGED_BY_VALUE}):
         whole = pod(labels=labels, annotations=somebody)
-        head = summarise_physical_pod(trim_foreign_pod(whole, OWNER), OWNER, "mount")
-        assert head == summarise_physical_pod(whole, OWNER, "mount")
+        head = summarise_physical_pod(trim_foreign_pod(whole, OWNER), OWNER)
+        assert head == summarise_physical_pod(whole, OWNER)
         assert (head.ours, head.unowned_of) == (False, None)
         assert head.requests
-
-
-def test_a_copy_of_a_twin_takes_what_no_virtual_pod_accounts_for() -> None:
-    for elsewhere in ({"namespace": "lender"}, {"name": "copied"}):
-        copied = twin()
-        copied["metadata"] |= elsewhere
-        head = summarise_physical_pod(copied, OWNER, "mount")
-        assert (head.ours, head.virtual) == (True, ObjectKey("team", "web"))
-        assert head.requests == pod_requests(copied)
 
 
 def test_a_virtual_pods_head_tells_node_phase_and_deletion() -> None:

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from kubeocean.api import names
-from kubeocean.domain.naming import physical_name
 from kubeocean.kube.loopback import VNODE_LOOPBACK
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, name_of
 from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS
@@ -64,27 +62,6 @@ async def test_a_placeholder_follows_the_ports_that_foreign_pods_take() -> None:
         await asyncio.sleep(1)
         assert taken(world) == []
         assert world.reasons("Pod") == []
-
-
-async def test_a_copy_of_a_twin_in_another_namespace_takes_from_the_lease_and_has_its_ports() -> None:
-    world = World()
-    port = {"containerPort": 80, "hostPort": 8080}
-    container = {"name": "main", "ports": [port], "resources": {"requests": {"cpu": "3"}}}
-    world.physical_server.put(PODS, {
-        "metadata": {
-            "name": physical_name("web", "ns"), "namespace": "lender", "labels": world.physical.owner.labels(),
-            "annotations": {names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "ns", names.VIRTUAL_POD_NAME_ANNOTATION: "web"},
-        },
-        "spec": {"nodeName": "node-1", "containers": [container]}, "status": {"phase": "Running"},
-    })
-    async with world.leading(placeholders):
-        await asyncio.sleep(5)
-        assert world.vnode()["status"]["allocatable"]["cpu"] == "5"
-        assert taken(world) == [[8080]]
-        world.physical_server.remove(PODS, ObjectKey("lender", physical_name("web", "ns")))
-        await asyncio.sleep(5)
-        assert world.vnode()["status"]["allocatable"]["cpu"] == "8"
-        assert taken(world) == []
 
 
 async def test_a_successor_finds_the_placeholder_and_writes_nothing() -> None:

@@ -107,7 +107,6 @@ async def test_a_copied_manifest_goes_to_whoever_removes_strays(case: Case) -> N
     second = copy.deepcopy(case.twin())
     assert second is not None
     second["metadata"] |= {"name": "copied", "uid": "p-2"}
-    second["spec"].pop("nodeName")  # or the lease would be another one
     case.world.physical_server.put(PODS, second)
     await asyncio.sleep(0.1)
     (suspect,) = await patrol.round()
