@@ -138,7 +138,7 @@ async def _is_there(client: Client, resource: Resource, key: ObjectKey) -> bool:
     except NotFound:
         return False
     except Forbidden:
-        return True
+        pass
     return True
 
 

@@ -14,6 +14,7 @@ from kubeocean.api import names
 from kubeocean.domain.adoption import CLAIM_ANNOTATIONS, is_unowned
 from kubeocean.domain.hostports import HostPort, host_ports
 from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.podpair import virtual_key_of
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.requests import pod_requests
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, labels_of, namespace_of
@@ -71,16 +72,9 @@ def summarise_physical_pod(pod: Json, owner: Owner) -> PhysicalPod:
     """Return the head of a physical Pod, seen from the binding that `owner` stands for."""
     node, phase = pod["spec"].get("nodeName") or "", (pod.get("status") or {}).get("phase") or ""
     if is_ours(pod, owner):
-        return PhysicalPod(node, phase, _made_for(pod), annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
-    unowned_of = _made_for(pod) if is_unowned(pod) else None
+        return PhysicalPod(node, phase, virtual_key_of(pod), annotations_of(pod).get(names.VIRTUAL_POD_UID_ANNOTATION, ""), {})
+    unowned_of = virtual_key_of(pod) if is_unowned(pod) else None
     return PhysicalPod(node, phase, None, "", pod_requests(pod), host_ports(pod), unowned_of)
-
-
-def _made_for(twin: Json) -> ObjectKey:
-    told = annotations_of(twin)
-    return ObjectKey(
-        told.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), told.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
-    )
 
 
 _CONTAINER_FIELDS = ("name", "resources", "restartPolicy")

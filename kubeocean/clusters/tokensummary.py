@@ -9,6 +9,7 @@ from datetime import datetime
 from kubeocean.api import names
 from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.ownership import Owner, is_ours
+from kubeocean.domain.podpair import virtual_key_of
 from kubeocean.domain.rootca import CA_KEY
 from kubeocean.domain.tokenlife import TokenLife, read_life
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of
@@ -61,13 +62,10 @@ def token_secret_head(trimmed: Json) -> TokenSecretHead:
 
 def _summarise(secret: Json) -> TokenSecretHead:
     annotations, data = annotations_of(secret), secret.get("data") or {}
-    virtual = ObjectKey(
-        annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
-    )
     life = read_life(secret)
     # The keys of one that was adopted are not ours; its life says that it holds tokens.
     return TokenSecretHead(
-        virtual, annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), life,
+        virtual_key_of(secret), annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), life,
         tokens=life is not None or any(key.startswith("token") for key in data),
         ca=hash(data[CA_KEY]) if CA_KEY in data else None,
         intact=annotations.get(names.CONTENT_HASH_ANNOTATION) == content_hash(data),

@@ -24,7 +24,7 @@ from kubeocean.domain.hostports import is_placeholder
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
-from kubeocean.domain.podpair import is_or_becomes_twin_of, recorded_twin
+from kubeocean.domain.podpair import is_or_becomes_twin_of, recorded_twin, virtual_key_of
 from kubeocean.domain.podpush import lacks_nothing
 from kubeocean.domain.podstatus import TERMINAL_PHASES, diff_pod_status, says_nothing_yet
 from kubeocean.kube.meta import (
@@ -69,14 +69,6 @@ class Claims:
     def of(self, ppod: Json) -> ObjectKey | None:
         """Return the virtual Pod that may claim `ppod`."""
         return self.by_twin_name.get(name_of(ppod)) or self.by_twin_uid.get(uid_of(ppod))
-
-
-def virtual_key_of(ppod: Json) -> ObjectKey:
-    """Return which virtual Pod a twin says it stands for; parts are "" when it does not say."""
-    annotations = annotations_of(ppod)
-    return ObjectKey(
-        annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
-    )
 
 
 # --- from the virtual side -------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.kube.meta import (
     Json,
+    ObjectKey,
     annotations_of,
     finalizers_of,
     is_deleting,
@@ -184,6 +185,14 @@ def is_twin_of(ppod: Json, vpod: Json, owner: Owner) -> bool:
 def is_or_becomes_twin_of(ppod: Json, vpod: Json, owner: Owner) -> bool:
     """Tell the same, or that it is nobody's yet and about to be adopted: either way the virtual Pod has one."""
     return is_twin_of(ppod, vpod, owner) or may_adopt_pod(ppod, vpod)
+
+
+def virtual_key_of(obj: Json) -> ObjectKey:
+    """Return which virtual Pod a twin, or a token Secret, says it stands for; parts are "" when it does not say."""
+    annotations = annotations_of(obj)
+    return ObjectKey(
+        annotations.get(names.VIRTUAL_POD_NAMESPACE_ANNOTATION, ""), annotations.get(names.VIRTUAL_POD_NAME_ANNOTATION, "")
+    )
 
 
 def recorded_twin(vpod: Json) -> str:

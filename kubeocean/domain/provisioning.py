@@ -49,6 +49,12 @@ def handle_of(twin: ObjectKey, cluster_id: str) -> str:
     return f"{cluster_id}/{twin.namespace}/{twin.name}"
 
 
+def holder_of(volume: Json) -> ObjectKey:
+    """Return which physical claim holds the data of a virtual volume of ours: the reverse of `handle_of`."""
+    namespace, _, name = str(volume["spec"]["csi"]["volumeHandle"]).partition("/")[2].partition("/")
+    return ObjectKey(namespace, name)
+
+
 def origin_of(volume: Json) -> ObjectKey:
     """Return the virtual claim a volume of ours was provisioned for; it outlives a change of claimRef."""
     attributes = volume["spec"]["csi"].get("volumeAttributes") or {}

@@ -40,10 +40,9 @@ from kubeocean.domain.podfindings import (
     check_token_secret,
     check_twin,
     check_vpod,
-    virtual_key_of,
 )
 from kubeocean.domain.podmap import check_pod
-from kubeocean.domain.podpair import is_twin_of, recorded_twin
+from kubeocean.domain.podpair import is_twin_of, recorded_twin, virtual_key_of
 from kubeocean.domain.podrefs import references_of
 from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.policies import read_lender_policy, read_policy

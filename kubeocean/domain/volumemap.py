@@ -11,6 +11,7 @@ volumeAttributesClassName (a class of the virtual cluster), labels and annotatio
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -159,13 +160,15 @@ def build_reminder(twin: Json, volume: Json) -> Json | None:
     told = annotations_of(twin).get(names.BOUND_BY_ANNOTATION) == uid_of(volume)
     if not known or told or (twin.get("status") or {}).get("phase") == "Bound":
         return None
-    note = {names.BOUND_BY_ANNOTATION: uid_of(volume)}
-    return {"metadata": {"uid": uid_of(twin), "resourceVersion": resource_version_of(twin), "annotations": note}}
+    return _build_note(twin, {names.BOUND_BY_ANNOTATION: uid_of(volume)})
 
 
 def build_origin_note(twin: Json, uid: str) -> Json:
     """Return the merge patch that notes on a physical claim for which virtual one it was made."""
-    note = {names.VIRTUAL_UID_ANNOTATION: uid}
+    return _build_note(twin, {names.VIRTUAL_UID_ANNOTATION: uid})
+
+
+def _build_note(twin: Json, note: Mapping[str, str]) -> Json:
     return {"metadata": {"uid": uid_of(twin), "resourceVersion": resource_version_of(twin), "annotations": note}}
 
 

@@ -18,7 +18,7 @@ from kubeocean.api import names
 from kubeocean.clusters.storage import PhysicalStorage
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.ownership import is_ours
-from kubeocean.domain.provisioning import is_provisioned, is_provisioned_claim, origin_of
+from kubeocean.domain.provisioning import holder_of, is_provisioned, is_provisioned_claim, origin_of
 from kubeocean.domain.volumemap import virtual_claim_of
 from kubeocean.kube.errors import Conflict, Forbidden
 from kubeocean.kube.meta import Json, ObjectKey, key_of
@@ -102,7 +102,7 @@ class ClaimsLeaving:
         for obj in left.marked:
             left.keys.add(_claim_of(obj))
             if left.refused and is_provisioned(obj):
-                left.data[_twin_of(obj)] = origin_of(obj)
+                left.data[holder_of(obj)] = origin_of(obj)
         return left
 
     async def _twins(self, left: Left) -> list[Json]:
@@ -168,12 +168,6 @@ def _claim_of(obj: Json) -> ObjectKey:
         return origin_of(obj)
     reference = obj["spec"].get("claimRef") or {}
     return ObjectKey(reference.get("namespace") or "", reference.get("name") or "")
-
-
-def _twin_of(volume: Json) -> ObjectKey:
-    """Return the physical claim that a virtual volume says its data is behind."""
-    namespace, _, name = str(volume["spec"]["csi"]["volumeHandle"]).partition("/")[2].partition("/")
-    return ObjectKey(namespace, name)
 
 
 def _list(data: dict[ObjectKey, ObjectKey]) -> str:

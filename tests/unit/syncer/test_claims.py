@@ -200,6 +200,14 @@ def _provision(server: Server, key: ObjectKey, claim: Json, *, refuse: bool) -> 
     }})
 
 
+def kept(case: Case) -> Json:
+    """Return the twin, which is there to stay."""
+    twin = case.twin()
+    assert twin is not None
+    assert not is_deleting(twin)
+    return twin
+
+
 def served(case: Case) -> bool:
     return is_usable(case.source.facts(KEY))
 
@@ -270,9 +278,7 @@ async def test_a_deleted_claim_waits_for_its_pod_and_then_takes_everything_along
         await asyncio.sleep(SETTLED)
         case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
         await asyncio.sleep(SETTLED)
-        twin = case.twin()
-        assert twin is not None
-        assert not is_deleting(twin)
+        assert kept(case)
         case.end_pod()
         await asyncio.sleep(90)
     assert case.virtual() is None
@@ -328,9 +334,7 @@ async def test_data_whose_claim_is_noted_no_more_stays_and_the_note_comes_back()
         forgotten = {"metadata": {"annotations": {names.VIRTUAL_UID_ANNOTATION: None}}}
         case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, forgotten)
         await asyncio.sleep(SETTLED)
-        twin = case.twin()
-        assert twin is not None
-        assert not is_deleting(twin)
+        twin = kept(case)
         assert annotations_of(twin)[names.VIRTUAL_UID_ANNOTATION] == "uid-persistentvolumeclaims-data"
         assert served(case)
 
@@ -345,9 +349,7 @@ async def test_data_that_nothing_shows_whose_it_is_is_never_deleted() -> None:
         forgotten = {"metadata": {"annotations": {names.VIRTUAL_UID_ANNOTATION: None}}}
         case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, forgotten)
         await asyncio.sleep(SETTLED)
-        twin = case.twin()
-        assert twin is not None
-        assert not is_deleting(twin)
+        assert kept(case)
 
 
 async def test_a_node_the_physical_provisioner_refuses_is_given_back_to_the_scheduler() -> None:
@@ -369,9 +371,7 @@ async def test_retained_data_outlives_its_claim_and_goes_with_its_volume() -> No
         case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
         await asyncio.sleep(SETTLED)
         assert case.virtual() is None
-        twin = case.twin()
-        assert twin is not None
-        assert not is_deleting(twin)
+        assert kept(case)
         volume = ObjectKey("", "edge-uid-persistentvolumeclaims-data")
         case.ask_to_delete(PERSISTENTVOLUMES, volume)
         await asyncio.sleep(SETTLED)
@@ -396,9 +396,7 @@ async def test_data_that_another_claim_was_given_outlives_its_own_and_goes_with_
         volume = server.find(PERSISTENTVOLUMES, name.name)
         server.put(PERSISTENTVOLUMES, apply_merge(volume, {"spec": given, "status": {"phase": "Bound"}}))
         await asyncio.sleep(SETTLED)
-        twin = case.twin()
-        assert twin is not None
-        assert not is_deleting(twin)
+        assert kept(case)
         server.remove(PERSISTENTVOLUMECLAIMS, heir)
         await asyncio.sleep(SETTLED)
         assert case.twin() is None
