@@ -77,18 +77,25 @@ async def run_manager(settings: ManagerSettings) -> None:
 
 
 async def run_syncer(settings: SyncerSettings) -> None:
-    """Run the syncer of one binding until it is unbound, or until cancelled."""
-    name = settings.cluster_binding_name
+    """Run the syncer of one binding until it is unbound, or until cancelled.
+
+    Without the binding its lease is won only to be removed: whoever held it may have been killed while it left.
+    """
+    name, served = settings.cluster_binding_name, False
     async with _Process(settings, "syncer", settings.lease_name, syncing=True, only_binding=name) as process:
 
         async def lead() -> None:
+            nonlocal served
             if process.virtual.bindings.store.get(ObjectKey("", name)) is None:
-                raise ConfigError(f"there is no ClusterBinding {name!r}: correct --cluster-binding-name, or create it")
+                return
+            served = True
             syncer = process.make_syncer(name, lambda _: None)
             process.health.ready["syncer"] = lambda: None if syncer.state.ready else syncer.state.message
             await syncer.run()
 
         await process.serve(lead)
+    if not served:
+        raise ConfigError(f"there is no ClusterBinding {name!r}: correct --cluster-binding-name, or create it")
 
 
 class _Process:

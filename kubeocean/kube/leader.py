@@ -11,8 +11,9 @@ valid_until lies before any takeover, whatever the network does in between. A ta
 rival decided on; a late renewal and a takeover cannot both succeed.
 
 Order of ending, on loss as on shutdown: the leading work is cancelled and *awaited* first, while renewals go on if they
-still can; then leadership ends; then the lease is given back (holderIdentity ""), so that a rival need not wait. When
-the leading work dies by itself, its exception leaves run(), except NotLeading: so a write learns of the loss before us.
+still can; then leadership ends; then the lease is given back (holderIdentity ""), so that a rival need not wait. Work that
+has come to its own end needs no lease any more, and leaves none: it is deleted. When the leading work dies by itself, its
+exception leaves run(), except NotLeading: so a write learns of the loss before us.
 Work that does not end although it was cancelled would keep the lease for nothing, or do its work twice when the lease is won
 again; so the process ends instead.
 """
@@ -24,6 +25,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -31,8 +33,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import Gauge
 
-from kubeocean.kube.errors import AlreadyExists, Conflict, KubeError, NotFound, NotLeading
-from kubeocean.kube.meta import Json, format_micro_time
+from kubeocean.kube.errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound, NotLeading
+from kubeocean.kube.meta import Json, format_micro_time, resource_version_of, uid_of
 from kubeocean.kube.resources import LEASES, Resource
 from kubeocean.obs.exit import exit_loudly
 
@@ -113,6 +115,11 @@ class LeaseClient(Protocol):
     async def update(self, resource: Resource, obj: Json, *, deadline: float = ...) -> Json:
         """Replace the Lease, if it is still at the resourceVersion that `obj` carries."""
 
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "", deadline: float = ...
+    ) -> Json:
+        """Delete the Lease, if it is still this one and at this resourceVersion."""
+
 
 class LeaderElector:
     """Runs the leading work whenever this process holds the lease.
@@ -141,7 +148,8 @@ class LeaderElector:
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Run `lead` whenever we hold the lease: cancelled on loss, started anew when the lease is won again.
 
-        Returns when `lead` returns, raises what it raises (but NotLeading). Cancel to stop; the lease is then released.
+        Returns when `lead` returns, and deletes the lease then; raises what it raises (but NotLeading). Cancel to stop; the
+        lease is then released.
         """
         while True:
             await self._acquire()
@@ -157,6 +165,7 @@ class LeaderElector:
         self._log.info("leading")
         work = asyncio.create_task(_as_coroutine(lead), name=f"leading {self._config.name}")
         renewal = asyncio.create_task(self._renew_until_lost(), name=f"lease {self._config.name}")
+        ended_by_itself = False
         try:
             await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
             ended_by_itself = work.done()
@@ -165,7 +174,7 @@ class LeaderElector:
                 await self._stop(work)
             finally:
                 await self._stop(renewal)
-                await self._give_up()
+                await self._give_up(for_good=ended_by_itself and not work.cancelled() and work.exception() is None)
         return _outcome(work) and ended_by_itself
 
     async def _stop(self, task: asyncio.Task[None]) -> None:
@@ -206,17 +215,32 @@ class LeaderElector:
             self._log.warning("lease not renewed", error=str(error))
         return True
 
-    async def _give_up(self) -> None:
+    async def _give_up(self, *, for_good: bool) -> None:
         """End leadership at once and give the lease back, if it is still ours, for the next to take without waiting."""
         self.leadership.valid_until = -math.inf
         self._gauge.set(0)
-        if self._lease is None or self._holder() != self._config.identity:
-            return
         try:
-            await self._client.update(LEASES, self._build(holder=""), deadline=RELEASE_DEADLINE)
+            try:
+                await self._part_with_lease(for_good)
+            except Conflict:  # the renewal that we have just cut short may have been stored all the same
+                await self._observe(RELEASE_DEADLINE)
+                await self._part_with_lease(for_good)
+        except NotFound:
+            pass  # somebody has deleted it
         except KubeError as error:
             self._log.info("lease not released; it will expire", error=str(error))
         self._lease = None
+
+    async def _part_with_lease(self, for_good: bool) -> None:
+        if self._lease is None or self._holder() != self._config.identity:
+            return
+        if for_good:
+            uid, version = uid_of(self._lease), resource_version_of(self._lease)
+            with suppress(Forbidden):  # rights of an older install; then it is left free, as for a successor
+                name, namespace = self._config.name, self._config.namespace
+                await self._client.delete(LEASES, name, namespace, uid=uid, resource_version=version, deadline=RELEASE_DEADLINE)
+                return
+        await self._client.update(LEASES, self._build(holder=""), deadline=RELEASE_DEADLINE)
 
     # --- acquiring ---------------------------------------------------------------------------------------------------
 

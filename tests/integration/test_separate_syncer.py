@@ -71,7 +71,7 @@ async def test_a_syncer_of_its_own_does_the_same_job(sandbox: Sandbox, start: St
 
         def start_syncer(lender: Lender) -> None:
             flag = f"--cluster-binding-name={lender.binding}"
-            syncers.append(start("syncer", "--leader-elect=false", flag))
+            syncers.append(start("syncer", flag))
 
         lender = await lend(federation, start_syncer)
         served = condition(await federation.virtual.get(CLUSTERBINDINGS, lender.binding), "ProxierReady")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubeocean.kube.errors import AlreadyExists, Conflict, NotFound, NotLeading, ServerError, Unreachable
+from kubeocean.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, NotLeading, ServerError, Unreachable
 from kubeocean.kube.leader import LeaderConfig, LeaderElector, Leadership, always_leading
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import Resource
@@ -29,7 +29,8 @@ class LeaseServer:
     def __init__(self) -> None:
         self.lease: Json | None = None
         self.revision = 0
-        self.down = self.hangs = self.loses_answers = False
+        self.down = self.hangs = self.loses_answers = self.lets_nobody_delete = False
+        self.stores_after = 0.0  # seconds that a change takes from its effect to its answer
         self.writes = 0
 
     @property
@@ -59,7 +60,24 @@ class LeaseServer:
             raise NotFound("no lease")
         if obj["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
             raise Conflict("somebody else was faster")
-        return self._store(obj)
+        stored = self._store(obj)
+        await asyncio.sleep(self.stores_after)
+        return stored
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
+        deadline: float = 10.0,
+    ) -> Json:
+        await self._arrive(deadline)
+        if self.lets_nobody_delete:
+            raise Forbidden("not granted")
+        if self.lease is None:
+            raise NotFound("no lease")
+        metadata = self.lease["metadata"]
+        if (uid, resource_version) != (metadata["uid"], metadata["resourceVersion"]):
+            raise Conflict("another lease")
+        self.lease = None
+        return {"kind": "Status"}
 
     async def _arrive(self, deadline: float) -> None:
         if self.hangs:
@@ -71,7 +89,7 @@ class LeaseServer:
     def _store(self, obj: Json) -> Json:
         self.revision += 1
         self.writes += 1
-        self.lease = obj | {"metadata": obj["metadata"] | {"resourceVersion": str(self.revision)}}
+        self.lease = obj | {"metadata": {"uid": "a-uid", **obj["metadata"], "resourceVersion": str(self.revision)}}
         if self.loses_answers:
             raise Unreachable("connection reset")
         return self.lease
@@ -181,7 +199,7 @@ async def test_a_rival_waits_as_long_as_the_holder_asked_for(server: LeaseServer
         assert (b.started, server.spec["leaseTransitions"]) == (1, 1)
 
 
-async def _nothing() -> None:
+async def _nothing(**_: bool) -> None:
     pass
 
 
@@ -316,12 +334,45 @@ async def test_the_death_of_the_work_is_seen_and_the_lease_released(server: Leas
     assert server.holder == ""
 
 
-async def test_work_that_is_done_ends_the_run(server: LeaseServer) -> None:
+async def test_work_that_is_done_ends_the_run_and_leaves_no_lease(server: LeaseServer) -> None:
+    replica = Replica(server, "a")
+    async with replica.running() as task:
+        replica.finish.set()
+        await task
+    assert (server.lease, replica.leadership.is_leading) == (None, False)
+
+
+async def test_a_lease_that_may_not_be_deleted_is_left_free(server: LeaseServer) -> None:
+    server.lets_nobody_delete = True
     replica = Replica(server, "a")
     async with replica.running() as task:
         replica.finish.set()
         await task
     assert (server.holder, replica.leadership.is_leading) == ("", False)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["stopped", "its work done"])
+async def test_a_renewal_cut_short_by_the_end_does_not_keep_the_lease(server: LeaseServer, done: bool) -> None:
+    replica = Replica(server, "a")
+    async with replica.running() as task:
+        await asyncio.sleep(1)
+        server.stores_after, seen = 1.0, server.revision
+        while server.revision == seen:  # stored, and not answered yet
+            await asyncio.sleep(0.01)
+        server.stores_after = 0.0
+        replica.finish.set() if done else task.cancel()
+        await asyncio.wait([task])
+    assert (server.lease is None) if done else (server.holder == "")
+
+
+async def test_another_ones_lease_is_not_deleted(server: LeaseServer) -> None:
+    replica = Replica(server, "a")
+    async with replica.running() as task:
+        await asyncio.sleep(1)
+        server.touch(holderIdentity="b")
+        replica.finish.set()
+        await task
+    assert server.holder == "b"
 
 
 LOST = {
@@ -423,6 +474,14 @@ class BadNetwork:
     async def update(self, resource: Resource, obj: Json, *, deadline: float = 10.0) -> Json:
         return await self._send(lambda: self.server.update(resource, obj), deadline)
 
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
+        deadline: float = 10.0,
+    ) -> Json:
+        return await self._send(
+            lambda: self.server.delete(resource, name, namespace, uid=uid, resource_version=resource_version), deadline
+        )
+
     async def _send(self, call: Callable[[], object], deadline: float) -> Json:
         task = asyncio.create_task(self._travel(call))
         self.in_flight.add(task)
@@ -437,7 +496,7 @@ class BadNetwork:
         await asyncio.sleep(self._delay())
         if self._cut() or self.chance.random() < self.trouble / 2:
             raise Unreachable("request lost")
-        answer = await call()  # type: ignore[misc]  # one of the three coroutines above
+        answer = await call()  # type: ignore[misc]  # one of the four coroutines above
         await asyncio.sleep(self._delay())
         if self._cut() or self.chance.random() < self.trouble / 2:
             raise Unreachable("answer lost")
