@@ -9,6 +9,7 @@ wait for him.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 
 from kubeocean.api import names
@@ -19,6 +20,9 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS
 
 CLIENT_CA_CONFIGMAP = "extension-apiserver-authentication"
+READING = ("get", "list", "watch")
+TAKING_BACK = (*READING, "patch", "delete")
+VERBS = (*TAKING_BACK, "create")
 KUBELET_SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 
 
@@ -213,12 +217,16 @@ async def _read_rules(client: Client, mount_namespace: str) -> str:
     return content_hash({"namespace": mount_namespace, "rules": rules})
 
 
-async def find_missing(client: Client, mount_namespace: str) -> list[str]:
+async def find_missing(
+    client: Client, mount_namespace: str, *, verbs: Container[str] = VERBS, mounted: bool = True
+) -> list[str]:
     """Ask the physical API server what of PHYSICAL_RULES we must do and may not; [] means nothing is missing.
 
-    Each entry reads like `create pods in namespace team-a`. Raises KubeError when the server cannot be asked.
+    Asks for these `verbs` only, and with `mounted` False for nothing inside the mountNamespace. Each entry reads like `create
+    pods in namespace team-a`. Raises KubeError when the server cannot be asked.
     """
-    questions = [(verb, rule) for rule in PHYSICAL_RULES if not rule.optional for verb in rule.verbs]
+    rules = [rule for rule in PHYSICAL_RULES if not rule.optional and (mounted or not rule.mounted)]
+    questions = [(verb, rule) for rule in rules for verb in rule.verbs if verb in verbs]
     answers = await asyncio.gather(*(_may(client, verb, rule, mount_namespace) for verb, rule in questions))
     return [
         describe(verb, rule, mount_namespace) for (verb, rule), allowed in zip(questions, answers, strict=True) if not allowed

@@ -12,6 +12,8 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from kubeocean.api import names
 from kubeocean.clusters.health import Reachability
@@ -22,15 +24,17 @@ from kubeocean.clusters.tokensummary import TokenSecretHead, token_secret_head, 
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig, config_from_kubeconfig, guard_kubeconfig
-from kubeocean.kube.errors import ConfigError, Unreachable
+from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, NotFound, Unreachable
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import CSINODES, NODES, PODS, SECRETS
+from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS, SECRETS
 
 BY_NODE, BY_VIRTUAL = "node", "virtual"
 # Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's server
 # answers in a fifth of the time, and has others to serve. At 50 ms away they are 320 calls a second.
 _IN_FLIGHT = 16
+_REFUSALS = 3  # in a row are no moment's failure: a server that starts, or whose rules are being applied anew, refuses too
+_LOOK_AGAIN = 0.5  # seconds between looks at an informer that has not synced
 
 
 class PhysicalCluster:
@@ -67,7 +71,19 @@ class PhysicalCluster:
             label_selector=f"{names.SERVICE_ACCOUNT_TOKEN_LABEL}=true,{names.OWNER_LABEL}={self.owner.label}",
             transform=lambda secret: trim_token_secret(secret, self.owner), summarise=token_secret_head,
             indexers={BY_VIRTUAL: lambda _, head: (str(head.virtual),)}, name=f"{self.name}-token-secrets",
+            place_is_gone=self.mount_is_gone,
         )
+
+    async def mount_is_gone(self) -> bool:
+        """Tell whether the right cluster says, live, that there is no mountNamespace: then nothing of ours is in it.
+
+        Asked when we may not look inside, as happens to whoever got his rights by a Role in there. Doubt is no.
+        """
+        try:
+            await self.identity.confirm()
+            return not await exists(self.calls, self.mount_namespace)
+        except KubeError:
+            return False
 
     def serve_namespace(self, name: str) -> None:
         """Have another mountNamespace than the one given at first; only before `run`."""
@@ -106,9 +122,12 @@ class PhysicalCluster:
                 informer.resume()
 
     async def wait_synced(self) -> None:
-        """Return once every informer we cannot do without holds a full list, and the lender's policies are settled."""
+        """Return once every informer we cannot do without holds a full list, and the lender's policies are settled.
+
+        Raises Forbidden when we may not read what one of them reads: waiting changes nothing about that.
+        """
         for informer in (self.nodes, self.pods, self.token_secrets):
-            await informer.wait_synced()
+            await _synced_or_refused(informer)
         await self.lender.wait_settled()
 
     async def close(self) -> None:
@@ -136,6 +155,24 @@ def _unwrap(encoded: str, reference: str) -> bytes:
         return base64.b64decode(encoded, validate=True)
     except binascii.Error as error:
         raise ConfigError(f"Secret {reference}: key {names.KUBECONFIG_KEY!r} is not base64") from error
+
+
+async def exists(client: Client, namespace: str) -> bool:
+    """Tell whether there is a namespace; raises KubeError for every answer that proves neither."""
+    try:
+        await client.get(NAMESPACES, namespace)
+    except NotFound:
+        return False
+    return True
+
+
+async def _synced_or_refused(informer: Informer[Any]) -> None:
+    while not informer.has_synced:
+        if isinstance(informer.last_error, Forbidden) and informer.consecutive_failures >= _REFUSALS:
+            raise informer.last_error
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await informer.wait_synced()
 
 
 def _nothing(_: Json) -> None:

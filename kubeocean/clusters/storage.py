@@ -7,7 +7,7 @@ cluster we see our own alone. Volumes have no namespace: the lender grants to re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,13 +72,16 @@ class VirtualStorage:
 
 
 class PhysicalStorage:
-    """Our claims and volumes in a physical cluster."""
+    """Our claims and volumes in a physical cluster. `mount_is_gone` as in PhysicalCluster."""
 
-    def __init__(self, watches: WatchClient, owner: Owner, mount_namespace: str, binding: str) -> None:
+    def __init__(
+        self, watches: WatchClient, owner: Owner, mount_namespace: str, binding: str,
+        mount_is_gone: Callable[[], Awaitable[bool]],
+    ) -> None:
         ours = ",".join(f"{label}={value}" for label, value in owner.labels().items())
         self.claims: Informer[ObjectKey] = Informer(
             watches, PERSISTENTVOLUMECLAIMS, namespace=mount_namespace, label_selector=ours, summarise=virtual_claim_of,
-            keep_raw=True, name=f"{binding}-claims",
+            keep_raw=True, name=f"{binding}-claims", place_is_gone=mount_is_gone,
         )
         self.volumes: Informer[PhysicalVolume] = Informer(
             watches, PERSISTENTVOLUMES, label_selector=ours, summarise=summarise_physical_volume, keep_raw=True,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from heapq import heappop, heappush
 from itertools import count
 from typing import Generic, NoReturn, TypeVar
@@ -67,7 +67,7 @@ class Informer(Generic[S]):
         field_selector: str = "", transform: Callable[[Json], Json | None] | None = None,
         summarise: Callable[[Json], S], indexers: Mapping[str, Indexer[S]] | None = None, keep_raw: bool = False,
         name: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None, selected_for_life: bool = False,
-        topic_of: Callable[[S], str] | None = None,
+        topic_of: Callable[[S], str] | None = None, place_is_gone: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self.name = name or resource.plural
         self.resource = resource
@@ -85,7 +85,7 @@ class Informer(Generic[S]):
         self._mourners: dict[str, list[Callable[[], None]]] = {}
         self._reflector = Reflector(
             client, resource, self, namespace=namespace, label_selector=label_selector, field_selector=field_selector,
-            timing=timing, skimmer=skimmer,
+            timing=timing, skimmer=skimmer, place_is_gone=place_is_gone,
         )
         self._count_event = _EVENTS.labels(self.name).inc
         self._count_passed_over = _PASSED_OVER.labels(self.name).inc

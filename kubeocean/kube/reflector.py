@@ -8,15 +8,15 @@ whose handling never waits for anything, so the driver gives way to the loop aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import NoReturn, Protocol
 
 import structlog
 
-from kubeocean.kube.errors import KubeError, Unreachable
+from kubeocean.kube.errors import Forbidden, KubeError, Unreachable
 from kubeocean.kube.listwatch import LineSplitter, ListWatch, Phase, Sink, Timing
-from kubeocean.kube.meta import Json
+from kubeocean.kube.meta import Json, revision
 from kubeocean.kube.resources import Resource
 from kubeocean.kube.skim import Skimmer
 
@@ -57,14 +57,19 @@ class Reflector:
     """Runs one list-and-watch into `sink`. Selectors are Kubernetes' own text; "" selects all.
 
     `last_activity` is the loop time of the last byte from the server (-inf before the first).
+
+    `place_is_gone` is asked when we are refused (403): what a Role grants in a namespace goes with the namespace, and then no
+    list will ever say that nothing is left in it. True is proof that there is no such namespace.
     """
 
     def __init__(
         self, client: WatchClient, resource: Resource, sink: Sink, *, namespace: str = "", label_selector: str = "",
         field_selector: str = "", timing: Timing | None = None, skimmer: Skimmer | None = None,
+        place_is_gone: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._client, self._resource, self._sink, self._namespace = client, resource, sink, namespace
         self._label_selector, self._field_selector = label_selector, field_selector
+        self._place_is_gone = place_is_gone
         self._selectors = {
             name: text for name, text in (("labelSelector", label_selector), ("fieldSelector", field_selector)) if text
         }
@@ -105,10 +110,17 @@ class Reflector:
         except Exception as error:
             # A reflector never dies of an answer: garbage, bugs and outages alike are waited out.
             wait = machine.failed(error)
+            if isinstance(error, Forbidden) and self._place_is_gone and await self._place_is_gone():
+                self._forget_all()
             if not isinstance(error, KubeError | OSError | ValueError):
                 _log.exception("watch failed in an unexpected way", cluster=self._client.cluster, path=self._path)
         self._report()
         return wait
+
+    def _forget_all(self) -> None:
+        """Tell the sink that there is nothing. Where the watch resumes stays: the namespace may be made again."""
+        self._sink.list_begins()
+        self._sink.list_ends(revision(self.machine.position))
 
     async def _list(self) -> None:
         listing = await self._client.list(

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from kubeocean.api import names
+from kubeocean.clusters.physical import exists
 from kubeocean.domain.ownership import (
     ClaimAction,
     Owner,
@@ -147,8 +148,21 @@ async def delete_ours(client: Client, resource: Resource, namespace: str, owner:
 
 
 async def _list_ours(client: Client, resource: Resource, namespace: str, owner: Owner) -> list[Json]:
-    found = await client.list(resource, namespace, label_selector=f"{names.OWNER_LABEL}={owner.label}")
-    return [obj for obj in found.items if is_ours(obj, owner)]
+    return await list_ours(client, resource, namespace, owner, f"{names.OWNER_LABEL}={owner.label}")
+
+
+async def list_ours(client: Client, resource: Resource, namespace: str, owner: Owner, selector: str) -> list[Json]:
+    """Return what of `selector` is ours in `namespace` ("" = everywhere), live and complete.
+
+    Nothing is in a namespace that does not exist, although whoever got his rights by a Role in there is refused the list.
+    """
+    try:
+        found = (await client.list(resource, namespace, label_selector=selector)).items
+    except Forbidden:
+        if not namespace or await exists(client, namespace):
+            raise
+        return []
+    return [obj for obj in found if is_ours(obj, owner)]
 
 
 async def ensure_priority_class(client: Client) -> None:

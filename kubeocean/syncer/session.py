@@ -27,11 +27,11 @@ from kubeocean.clusters.identity import ClusterIdentityChanged
 from kubeocean.clusters.physical import PhysicalCluster, read_kubeconfig
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import OutOfView, VirtualCluster
-from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, SyncerState, find_duplicate
+from kubeocean.domain.bindingstatus import CLUSTER_UNREACHABLE, PERMISSION_DENIED, SyncerState, find_duplicate
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.cancellation import heed_cancellation
 from kubeocean.kube.causes import first_cause
-from kubeocean.kube.errors import Conflict
+from kubeocean.kube.errors import Conflict, Forbidden
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, is_deleting, resource_version_of, uid_of
 from kubeocean.syncer.mount import (
@@ -52,6 +52,7 @@ WRITE_ATTEMPTS = 5  # at a binding that others write to as well
 SYNC_DEADLINE = 120.0  # seconds for the first full lists of a physical cluster
 LOOK_AGAIN = 2.0  # seconds between looks for what no event tells
 CLAIMS_AGAIN = 30.0  # the same, where each look is a call and nothing is urgent
+UNBINDING = "unbinding: taking back virtual nodes and Pods"
 
 log = structlog.get_logger(__name__)
 
@@ -270,11 +271,18 @@ class Session:
     async def _unbind(self, pairing: Pairing, secret: SecretWatch, data: Json | None, parts: Parts) -> NoReturn:
         pairing.unbinding = True
         parts.nodes.enqueue_all()
-        self._given.tell(SyncerState(True, "unbinding: taking back virtual nodes and Pods"))
+        self._given.tell(SyncerState(True, UNBINDING))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_for_surrender(pairing, secret, data), name=f"surrender of {self._name}")
-            await take_everything_back(pairing, parts.nodes, parts.pods.dependencies)
-            raise Finished
+            while True:
+                try:
+                    await take_everything_back(pairing, parts.nodes, parts.pods.dependencies)
+                    raise Finished
+                except Forbidden as refused:
+                    # What may be done has been done. `surrender` tells what is missing, and whether that is for good.
+                    if refused.cluster != pairing.physical.name:
+                        raise
+                    await asyncio.sleep(LOOK_AGAIN)
 
     async def _watch_for_surrender(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> NoReturn:
         """While unbinding, begin anew when the premises changed, and give up when Force meets a cluster long out of reach."""
@@ -282,14 +290,21 @@ class Session:
         while True:
             await asyncio.sleep(1.0)
             await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)
-            if pairing.obstacle:
-                self._given.tell(SyncerState(True, f"unbinding {pairing.obstacle}"))
+            if reachability.reachable:
+                await refusal.look()
+                self._tell_unbinding(pairing, refusal)
             if not force_requested(self._binding()):
                 continue
             if reachability.silent_for >= SILENCE_TO_LET_GO:
                 raise Surrender(reachability.last_error)
-            if reachability.reachable and (why := await refusal.lasting()):
-                raise Surrender(why)
+            if reachability.reachable and refusal.lasts:
+                raise Surrender(refusal.why)
+
+    def _tell_unbinding(self, pairing: Pairing, refusal: Refusal) -> None:
+        if refusal.why:
+            self._given.tell(SyncerState(False, refusal.why, PERMISSION_DENIED))
+        else:
+            self._given.tell(SyncerState(True, f"unbinding {pairing.obstacle}" if pairing.obstacle else UNBINDING))
 
     async def _surrender_if_gone(self, spec: ClusterBindingSpec, secret: SecretWatch, binding_uid: str) -> None:
         """Return when the cluster answers, or Force is not asked for; raise Surrender when it was silent all the time."""

@@ -23,12 +23,13 @@ from kubeocean.domain.bindingstatus import (
     CLUSTER_UNREACHABLE,
     CONNECTIVITY_FAILED,
     IDENTITY_CHANGED,
+    PERMISSION_DENIED,
     VALIDATION_FAILED,
     SyncerState,
 )
 from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.cancellation import heed_cancellation
-from kubeocean.kube.errors import ConfigError, KubeError, NotLeading, Unauthorized, Unreachable
+from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, NotLeading, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting
 from kubeocean.kube.store import Entry
@@ -118,7 +119,7 @@ class Syncer:
 
     def _is_out_of_reach(self, error: Exception) -> bool:
         """Tell whether it was the physical cluster, or what leads to it, that kept the session from working."""
-        if isinstance(error, Unreachable | Unauthorized):
+        if isinstance(error, Unreachable | Unauthorized | Forbidden):
             return error.cluster == self.binding_name
         return isinstance(error, ConfigError | ClusterIdentityChanged | TimeoutError)
 
@@ -136,6 +137,8 @@ class Syncer:
     def _explain(self, error: Exception) -> None:
         message = str(error) or f"the physical cluster did not answer within {SYNC_DEADLINE:.0f} s"
         reason = _reason(error)
+        if isinstance(error, Forbidden) and error.cluster == self.binding_name:
+            message += "; the lender can grant it with `kubeocean rbac`"
         log.warning("syncer cannot work", binding=self.binding_name, reason=reason, error=message)
         self._become(SyncerState(False, message, reason))
 
@@ -152,6 +155,8 @@ def _reason(error: Exception) -> str:
         return VALIDATION_FAILED
     if isinstance(error, ClusterIdentityChanged):
         return IDENTITY_CHANGED
+    if isinstance(error, Forbidden):
+        return PERMISSION_DENIED
     return CLUSTER_UNREACHABLE if isinstance(error, Unreachable | TimeoutError) else CONNECTIVITY_FAILED
 
 

@@ -53,7 +53,9 @@ class ClaimSource:
         binding, physical = pairing.binding_name, pairing.physical
         self.name = f"claims of {binding}"
         self.kinds = frozenset({KIND})
-        self.storage = PhysicalStorage(physical.watches, pairing.owner, physical.mount_namespace, binding)
+        self.storage = PhysicalStorage(
+            physical.watches, pairing.owner, physical.mount_namespace, binding, physical.mount_is_gone
+        )
         self.controller: Controller[ObjectKey] = Controller(f"claims-{binding}", self.reconcile)
         self._secrets = VolumeSecrets(pairing, self.storage, secrets, self.controller.enqueue)
         self._steps = ClaimSteps(pairing, self.storage, self._secrets, self.controller.freshness)

@@ -17,12 +17,12 @@ import structlog
 from kubeocean.api import names
 from kubeocean.clusters.storage import PhysicalStorage
 from kubeocean.domain.marks import marked_selector
-from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.provisioning import holder_of, is_provisioned, is_provisioned_claim, origin_of
 from kubeocean.domain.volumemap import virtual_claim_of
 from kubeocean.kube.errors import Conflict, Forbidden
 from kubeocean.kube.meta import Json, ObjectKey, key_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
+from kubeocean.syncer.mount import list_ours
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.surrender import SILENCE_TO_LET_GO
 from kubeocean.syncer.topdown.marking import unmark
@@ -108,14 +108,15 @@ class ClaimsLeaving:
     async def _twins(self, left: Left) -> list[Json]:
         """Return what is ours in the physical cluster, as far as we may look; note it where we may not."""
         physical, owner = self._pairing.physical, self._pairing.owner
-        selector, found = f"{names.OWNER_LABEL}={owner.label}", []
+        selector = f"{names.OWNER_LABEL}={owner.label}"
+        found: list[Json] = []
         for resource, namespace in ((PERSISTENTVOLUMECLAIMS, physical.mount_namespace), (PERSISTENTVOLUMES, "")):
             try:
-                found += (await physical.calls.list(resource, namespace, label_selector=selector)).items
+                found += await list_ours(physical.calls, resource, namespace, owner, selector)
             except Forbidden as error:
                 left.refused = str(error)
                 log.warning("storage is not looked at", binding=self._pairing.binding_name, error=str(error))
-        return [obj for obj in found if is_ours(obj, owner)]
+        return found
 
     def _forced(self) -> bool:
         binding = self._pairing.virtual.bindings.store.object(ObjectKey("", self._pairing.binding_name))

@@ -48,7 +48,7 @@ class Copies:
             pairing.physical.watches, resource, namespace=pairing.physical.mount_namespace, summarise=origin,
             label_selector=",".join(f"{label}={text}" for label, text in owner.labels().items()),
             indexers={BY_ORIGIN: lambda _, origin: (str(origin),) if origin else ()},
-            name=f"{pairing.binding_name}-{resource.plural}",
+            name=f"{pairing.binding_name}-{resource.plural}", place_is_gone=pairing.physical.mount_is_gone,
         )
 
     def get(self, name: str) -> Json | None:

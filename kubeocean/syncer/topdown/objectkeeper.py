@@ -74,6 +74,7 @@ class ObjectKeeper:
         self.copies: Informer[CopyHead] = Informer(
             pairing.physical.watches, resource, namespace=pairing.physical.mount_namespace, label_selector=self.selector,
             transform=trim, summarise=summarise_copy, name=f"{binding}-{plural}-copies",
+            place_is_gone=pairing.physical.mount_is_gone,
         )
         self.controller: Controller[ObjectKey] = Controller(f"{plural}-{binding}", self.reconcile)
         self.missing = MissingWatch(

@@ -19,12 +19,12 @@ from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain.depmap import CopyHead, can_exist, origin_of
 from kubeocean.domain.marks import marked_selector
-from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podrefs import Reference
 from kubeocean.kube.controller import Controller
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, namespace_of, uid_of
 from kubeocean.kube.resources import Resource
 from kubeocean.kube.store import Entry
+from kubeocean.syncer.mount import list_ours
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.objectkeeper import Demand, ObjectKeeper, read_reference
@@ -191,7 +191,8 @@ class ObjectSource:
     async def _what_is_left(self) -> set[ObjectKey]:
         virtual, physical = self._pairing.virtual, self._pairing.physical
         marked = await virtual.calls.list(self._resource, label_selector=marked_selector(self._pairing.spec.cluster_id))
-        copies = await physical.calls.list(self._resource, physical.mount_namespace, label_selector=self.keeper.selector)
-        ours = [copy for copy in copies.items if is_ours(copy, self._pairing.owner)]
-        return {key_of(obj) for obj in marked.items} | {origin_of(copy) for copy in ours}
+        copies = await list_ours(
+            physical.calls, self._resource, physical.mount_namespace, self._pairing.owner, self.keeper.selector
+        )
+        return {key_of(obj) for obj in marked.items} | {origin_of(copy) for copy in copies}
 

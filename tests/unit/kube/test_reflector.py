@@ -1,7 +1,7 @@
 """The driver against a scripted server, in virtual time: outages last minutes and the tests do not."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kubeocean.kube.backoff import Backoff
-from kubeocean.kube.errors import BadRequest, Gone, TooManyRequests, Unreachable
+from kubeocean.kube.errors import BadRequest, Forbidden, Gone, TooManyRequests, Unreachable
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.listwatch import Timing
 from kubeocean.kube.meta import Json, ObjectKey
@@ -107,9 +107,14 @@ def error(code: int, reason: str) -> bytes:
 LIST_A_B = [line("ADDED", "a", 5), line("ADDED", "b", 3), bookmark(10, end=True)]
 
 
-async def after(server: Server, seconds: float, *, resume_at: float | None = None) -> Informer[str]:
+async def after(
+    server: Server, seconds: float, *, resume_at: float | None = None,
+    place_is_gone: Callable[[], Awaitable[bool]] | None = None,
+) -> Informer[str]:
     """Run an informer on `server` for a while and return it, stopped."""
-    informer = Informer(server, PODS, summarise=lambda obj: str(obj.get("color")), timing=TIMING)
+    informer = Informer(
+        server, PODS, summarise=lambda obj: str(obj.get("color")), timing=TIMING, place_is_gone=place_is_gone
+    )
     task = asyncio.create_task(informer.run())
     if resume_at is not None:
         asyncio.get_running_loop().call_later(resume_at, informer.resume)
@@ -133,6 +138,30 @@ async def test_a_list_and_a_change_are_in_the_store() -> None:
     assert entry.summary == "red"
     assert informer.has_synced
     assert informer.latest_revision == 12
+
+
+REFUSED = Forbidden("403", status=403)
+
+
+async def answer(gone: bool) -> bool:
+    return gone
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_nothing_is_in_a_namespace_that_is_gone_with_the_rights_in_it(gone: bool) -> None:
+    server = Server([Watch([*LIST_A_B], then="end"), REFUSED, REFUSED])
+    informer = await after(server, 10, place_is_gone=lambda: answer(gone))
+    assert names(informer) == ([] if gone else ["a", "b"])
+    assert server.questions[:2] == ["streaming list", "watch 10"]
+    first = await after(Server([REFUSED]), 0.5, place_is_gone=lambda: answer(gone))
+    assert first.has_synced is gone
+
+
+async def test_a_namespace_that_is_made_again_is_seen_again() -> None:
+    server = Server([Watch([*LIST_A_B], then="end"), REFUSED, Watch([line("ADDED", "c", 11)])])
+    informer = await after(server, 10, place_is_gone=lambda: answer(True))
+    assert (server.questions, names(informer)) == (["streaming list", "watch 10", "watch 10"], ["c"])
+    assert informer.latest_revision == 11
 
 
 async def test_lines_may_be_cut_anywhere() -> None:

@@ -17,7 +17,7 @@ from kubeocean.domain.bindingstatus import SyncerState
 from kubeocean.kube.errors import ConfigError, Forbidden, ServerError, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of
-from kubeocean.kube.resources import NAMESPACES, NODES, PODS, Resource
+from kubeocean.kube.resources import NAMESPACES, NODES, PODS, SECRETS, Resource
 from kubeocean.syncer import session as sessions
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.session import Session
@@ -504,6 +504,93 @@ async def test_force_lets_go_of_a_cluster_that_takes_its_rights_back_meanwhile(
         assert case.binding() is not None, "it has to last"
         await asyncio.sleep(20)
     assert (case.binding(), case.vnode()) == (None, None)
+
+
+RIGHTS = {
+    "nothing in the mountNamespace may be read": ("list secrets", "watch secrets", "list configmaps", "watch configmaps"),
+    "Secrets may not be listed": ("list secrets",),
+    "copies may not be deleted": ("delete secrets", "delete configmaps"),
+    "nodes may not be marked": ("patch nodes",),
+}
+
+
+@pytest.mark.parametrize("how", RIGHTS)
+async def test_force_lets_go_of_a_cluster_that_takes_some_rights_back(how: str, case: Case) -> None:
+    server = case.world.physical_server
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        put_copy(case)
+        await asyncio.sleep(1)
+        server.forbidden |= set(RIGHTS[how])
+        case.bind(spec={"deletionPolicy": "Force"}, generation=2, **GONE)
+        await asyncio.sleep(35)
+        assert case.binding() is not None, "it has to last"
+        assert case.state == (False, "PermissionDenied")
+        assert "`kubeocean rbac --mount-namespace mount`" in case.syncer.state.message
+        assert RIGHTS[how][0] in case.syncer.state.message
+        await asyncio.sleep(20)
+    assert (case.binding(), case.vnode()) == (None, None)
+    assert case.world.reasons("ClusterBinding") == ["LeftBehind"]
+    assert not [key for plural, key in server.objects if plural == "pods"], "what may be cleaned has been cleaned"
+
+
+@pytest.mark.parametrize("how", RIGHTS)
+async def test_a_binding_without_force_waits_for_lost_rights_and_goes_when_they_are_granted_again(
+    how: str, case: Case
+) -> None:
+    server = case.world.physical_server
+    async with case.running():
+        await asyncio.sleep(2)
+        put_copy(case)
+        server.forbidden |= set(RIGHTS[how])
+        case.bind(generation=2, **GONE)
+        await asyncio.sleep(100)
+        assert case.binding() is not None
+        assert case.state == (False, "PermissionDenied")
+        server.forbidden.clear()
+        await asyncio.sleep(70)
+    assert case.binding() is None
+    assert case.world.reasons("ClusterBinding") == []
+    assert not [key for plural, key in server.objects if plural == "secrets"]
+
+
+async def test_a_session_that_may_not_read_what_it_needs_says_so_soon_and_takes_no_new_pods(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+    case.trouble = Forbidden("lender: secrets is forbidden", cluster="lender", status=403)
+    async with case.running():
+        await asyncio.sleep(10)
+        assert case.state == (False, "PermissionDenied")
+        assert case.syncer.state.message == "lender: secrets is forbidden; the lender can grant it with `kubeocean rbac`"
+        assert "kubeocean.io/cluster-unreachable" in case.taints()
+
+
+def put_copy(case: Case) -> None:
+    """Have a token Secret of ours that only unbinding takes back."""
+    owner = case.world.physical.owner
+    case.world.physical_server.put(SECRETS, {"metadata": {
+        "name": "left", "namespace": "mount", "labels": owner.labels() | {"kubeocean.io/service-account-token": "true"},
+        "annotations": {"kubeocean.io/owned-by": owner.annotation},
+    }})
+
+
+MOUNTED = ("secrets", "configmaps", "persistentvolumeclaims")
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_mount_namespace_that_is_gone_with_the_rights_in_it_holds_up_nobody(case: Case, force: bool) -> None:
+    """The way a lender gets rid of a borrower: the Role goes with the namespace, and every look into it is refused."""
+    server = case.world.physical_server
+    async with case.running():
+        await asyncio.sleep(2)
+        server.forbidden |= {f"{verb} {plural}" for plural in MOUNTED for verb in ("get", "list", "watch", "delete", "create")}
+        server.forbidden |= {"patch namespaces", "delete pods", "create pods"}
+        server.remove(NAMESPACES, ObjectKey("", "mount"))
+        case.bind(generation=2, spec={"deletionPolicy": "Force"} if force else None, **GONE)
+        await asyncio.sleep(10)
+    assert (case.binding(), case.vnode()) == (None, None)
+    assert case.world.reasons("ClusterBinding") == []
 
 
 # --- unbinding -------------------------------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ class Watched(Protocol):
     objects: dict[tuple[str, ObjectKey], Json]
     watchers: list[Watcher]
 
+    def admit(self, verb: str, plural: str) -> None:
+        """Raise Forbidden when that is not granted."""
+
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:
     """Tell whether a label selector of the forms `key=value` and `!key` holds."""
@@ -51,6 +54,7 @@ class Watches:
         self, path: str, params: Mapping[str, str], *, metadata_only: bool = False
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         self.opened.append((path, metadata_only))
+        self.server.admit("watch", path.rpartition("/")[2])
         if "resourceVersion" in params:
             raise Gone("no history is kept", status=410, reason="Expired")
         stream = _Stream(path, params, metadata_only=metadata_only)

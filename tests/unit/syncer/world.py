@@ -26,12 +26,12 @@ from kubeocean.domain.lender import Standing
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client, Listing, PatchType
 from kubeocean.kube.config import ServerConfig
-from kubeocean.kube.errors import AlreadyExists, Conflict, NotFound, TooManyRequests
+from kubeocean.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, TooManyRequests
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, format_time, key_of, labels_of, uid_of
 from kubeocean.kube.patch import apply_merge
-from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS, Resource
+from kubeocean.kube.resources import CSINODES, NAMESPACES, NODES, PODS, SELFSUBJECTACCESSREVIEWS, Resource
 from kubeocean.syncer.bottomup.clockwatch import watch_clock
 from kubeocean.syncer.bottomup.leases import LeaseKeeper
 from kubeocean.syncer.bottomup.nodes import NodeController
@@ -46,14 +46,14 @@ SPEC = ClusterBindingSpec(cluster_id="edge", secret_ref=SecretReference(name="s"
 class Server:
     """An API server as far as our passes use one: uid, resourceVersion and finalizers count. Stands in for a Client."""
 
-    cluster = "in memory"
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], cluster: str = "virtual") -> None:
+        self.cluster = cluster
         self.objects: dict[tuple[str, ObjectKey], Json] = {}
         self.informers: dict[str, Informer[Any]] = {}
         self.shows_bound_only = False  # of Pods, as the syncer's watch of virtual ones asks for
         self.watchers: list[Watcher] = []  # of informers that make their own watches: told at once, see `watching`
         self.writes: list[str] = []
+        self.forbidden: set[str] = set()  # "delete secrets" and the like
         self.blocked: set[str] = set()  # names of Pods that a disruption budget holds back
         self.evictions: list[tuple[float, str]] = []  # loop time, name: as asked, granted or not
         self.grace = 0.0  # seconds a Pod takes to go
@@ -112,11 +112,17 @@ class Server:
             raise NotFound(f"no {name}", status=404, reason="NotFound", details={"name": name})
         return found
 
+    def admit(self, verb: str, plural: str) -> None:
+        if f"{verb} {plural}" in self.forbidden:
+            raise Forbidden(f"{self.cluster}: may not {verb} {plural}", cluster=self.cluster, status=403)
+
     # --- what a Client does ------------------------------------------------------------------------------------------
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Json:
+        self.admit("get", resource.plural)
         return copy.deepcopy(self.find(resource, name, namespace))
 
     async def list(self, resource: Resource, namespace: str = "", *, label_selector: str = "") -> Listing:
+        self.admit("list", resource.plural)
         found = [
             copy.deepcopy(obj) for (plural, key), obj in self.objects.items()
             if plural == resource.plural and namespace in ("", key.namespace) and selects(label_selector, labels_of(obj))
@@ -131,6 +137,10 @@ class Server:
             return await self._evict(obj)
         if subresource == "token":
             return self._mint(obj["spec"])
+        if resource == SELFSUBJECTACCESSREVIEWS:
+            asked = obj["spec"]["resourceAttributes"]
+            return {"status": {"allowed": f"{asked['verb']} {asked['resource']}" not in self.forbidden}}
+        self.admit("create", resource.plural)
         self.writes.append(f"create {resource.plural}")
         key = key_of(obj)
         if resource == PODS:
@@ -162,6 +172,7 @@ class Server:
         self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
         subresource: str = "", metadata_only: bool = False,
     ) -> Json:
+        self.admit("patch", resource.plural)
         self.writes.append(f"patch {'/'.join(filter(None, (resource.plural, subresource)))}")
         found = self.find(resource, name, namespace)
         for precondition in ("uid", "resourceVersion"):
@@ -194,6 +205,7 @@ class Server:
     def _delete(
         self, resource: Resource, name: str, namespace: str, uid: str, resource_version: str, grace_seconds: int | None
     ) -> Json:
+        self.admit("delete", resource.plural)
         self.writes.append(f"delete {resource.plural}")
         found = self.find(resource, name, namespace)
         if found["metadata"]["uid"] != uid or resource_version not in ("", found["metadata"]["resourceVersion"]):
@@ -250,7 +262,7 @@ class World:
     def __init__(self) -> None:
         self.stepped = timedelta()
         self.events: list[tuple[str, str, str]] = []  # kind of the object, its name, reason
-        self.virtual_server, self.physical_server = Server(self.now), Server(self.now)
+        self.virtual_server, self.physical_server = Server(self.now), Server(self.now, "lender")
         self.virtual = self._open_virtual()
         self.physical = self._open_physical()
         self.add_node("node-1")
