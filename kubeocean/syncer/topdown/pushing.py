@@ -2,7 +2,8 @@
 
 Each request names the uid and the resourceVersion it was decided from: one that comes too late is a Conflict, and the next
 pass decides anew. What the physical server refuses is told on the virtual Pod with the server's own words and tried again
-ever more rarely; another change of the virtual Pod is tried at once. Metadata that somebody on the physical side keeps
+ever more rarely; another change of the virtual Pod is tried at once. A resize that does not fit into the lease waits here, and
+nobody is asked. Metadata that somebody on the physical side keeps
 changing is put right ever more rarely, too: a slow disagreement instead of a fight.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kubeocean.domain.overhang import BEYOND_LEASE, refuse_growth
 from kubeocean.domain.podchange import changeable_hash, is_pushed
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import map_ephemeral_container
@@ -25,11 +27,13 @@ from kubeocean.domain.podpush import (
     missing_ephemeral,
 )
 from kubeocean.domain.refusal import Refusal
+from kubeocean.domain.requests import pod_requests
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound
 from kubeocean.kube.meta import Json, ObjectKey, name_of, namespace_of, resource_version_of, uid_of
 from kubeocean.kube.resources import PODS
+from kubeocean.syncer.bottomup.evictions import NodePods
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.dependencies import Dependencies
 
@@ -73,6 +77,7 @@ class TwinPusher:
     ) -> None:
         self._pairing, self._dependencies, self._context_of = pairing, dependencies, context_of
         self._pauses: dict[ObjectKey, _Pause] = {}
+        self._node_pods = NodePods(pairing)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is remembered of a virtual Pod that is gone."""
@@ -93,7 +98,8 @@ class TwinPusher:
         if push.refused or pushed:
             first = MENDED if pushed else FIRST_RETRY if push.refusal() else SOON
             repeated = pause and pause.content == content and now < pause.until + LAST_RETRY
-            length = min(2 * pause.length, LAST_RETRY) if pause and repeated else first
+            asks = not push.refused or any(each.reason != BEYOND_LEASE for each in push.refused.values())
+            length = min(2 * pause.length, LAST_RETRY) if pause and repeated and asks else first
             self._pauses[key] = _Pause(content, now + length, length)
             push.again = length
         return push
@@ -102,7 +108,10 @@ class TwinPusher:
         push = Push()
         if not is_pushed(vpod, ppod):
             await self._add_ephemeral(push, vpod, ppod)
-            if resize := build_resize_patch(vpod, push.twin or ppod):
+            resize = build_resize_patch(vpod, push.twin or ppod)
+            if resize and (beyond := self._beyond_lease(vpod, ppod)):
+                push.refused[Part.RESIZE] = beyond
+            elif resize:
                 await self._try(push, Part.RESIZE, push.twin or ppod, resize, "resize")
         if (last := build_last_patch(vpod, push.twin or ppod, push.refused)) is None:
             return push
@@ -111,6 +120,15 @@ class TwinPusher:
         if "spec" in last and (last := build_last_patch(vpod, push.twin or ppod, push.refused)):
             await self._try(push, Part.METADATA, push.twin or ppod, last)
         return push
+
+    def _beyond_lease(self, vpod: Json, ppod: Json) -> Refusal | None:
+        """Return why a resize has to wait although the machine may have room for it; no lease decided on: nothing waits."""
+        vnode = vpod["spec"].get("nodeName") or ""
+        lease = self._pairing.leases.get(self._pairing.physical_node_of(vnode) or "")
+        if lease is None:
+            return None
+        pods = [pod for pod in self._node_pods.of(vnode) if not pod.finished]
+        return refuse_growth(pod_requests(ppod), pod_requests(vpod), pods, lease.capacity.resources)
 
     async def _add_ephemeral(self, push: Push, vpod: Json, ppod: Json) -> None:
         missing = missing_ephemeral(vpod, ppod)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeocean.api.policy import ResourceLeasingPolicySpec
-from kubeocean.domain.overhang import Overhang, OverhangFacts, choose_victims, decide_overhang, find_excess
+from kubeocean.domain.overhang import Overhang, OverhangFacts, choose_victims, decide_overhang, find_excess, refuse_growth
 from kubeocean.domain.reclaim import AT_ONCE, PACE, NodePod, rank
 from kubeocean.domain.requests import sum_requests
 from kubeocean.kube.meta import ObjectKey, format_time
@@ -164,6 +164,24 @@ def test_decide_overhang(case: str) -> None:
 def test_many_are_asked_at_our_pace() -> None:
     many = tuple(pod(str(number), cpu=1) for number in range(50))
     assert len(decide_overhang(replace(FACTS, pods=many)).evict) == AT_ONCE
+
+
+GROWTH = {
+    "it fits": ({"cpu": 1}, {"cpu": 2}, {"cpu": "3"}, ""),
+    "to the last bit": ({"cpu": 1}, {"cpu": 2}, {"cpu": "2"}, ""),
+    "beyond": ({"cpu": 1}, {"cpu": 2}, {"cpu": "1"}, "cpu: 2 requested, 1 leased"),
+    "less of what is too much": ({"cpu": 3}, {"cpu": 2}, {"cpu": "1"}, ""),
+    "more of something else": ({"cpu": 2, "memory": 1}, {"cpu": 2, "memory": 2}, {"cpu": "1", "memory": "2"}, ""),
+    "more of what it took none of": ({}, {"cpu": 2}, {"cpu": "1"}, "cpu: 2 requested, 1 leased"),
+    "of something that is not leased by amount": ({"cpu": 1}, {"cpu": 2}, {"memory": "1"}, ""),
+}
+
+
+@pytest.mark.parametrize("case", GROWTH)
+def test_refuse_growth(case: str) -> None:
+    before, wanted, leased, told = GROWTH[case]
+    refusal = refuse_growth(amounts(before), amounts(wanted), [replace(OLD, requests=amounts(wanted))], leased)
+    assert (f"({told})" in refusal.message) if refusal else not told
 
 
 def test_the_amounts_are_told() -> None:

@@ -136,6 +136,38 @@ async def test_a_refusal_is_told_once_tried_ever_more_rarely_and_ends_with_the_n
     assert case.world.heard_by("web") == ["PhysicalPodUpdateRefused"]
 
 
+async def test_a_resize_beyond_the_lease_waits_here_until_there_is_room(case: Running) -> None:
+    """The machine has 8 CPUs and would take it; the lender lends fewer, and is not even asked."""
+    async with case.world.leading() as nodes:
+        case.pods.pairing.leases = nodes.pairing.leases
+        case.world.policy(resourceLimits=[{"resource": "cpu", "quantity": "3"}])
+        case.world.pod("other", cpu="1500m")
+        await asyncio.sleep(0.2)
+        case.edit({"metadata": {"labels": {"tier": "gold"}}, "spec": CPU})
+        await asyncio.sleep(0.1)
+        await case.settle()
+        assert case.server.writes == ["patch pods"], "the label"
+        told = present(case.condition(names.PHYSICAL_POD_UPDATED))
+        assert (told["status"], told["reason"]) == ("False", "BeyondLease")
+        assert "cpu: 3500m requested, 3 leased" in told["message"]
+        assert case.world.heard_by("web") == ["BeyondLease"]
+        await asyncio.sleep(300)
+        await case.settle()
+        assert case.server.writes == ["patch pods"]
+        case.world.policy(resourceLimits=[{"resource": "cpu", "quantity": "4"}])
+        await asyncio.sleep(11)
+        await case.settle()
+        assert present(case.twin())["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "2"}}
+        assert case.condition(names.PHYSICAL_POD_UPDATED) is None
+        case.world.policy(resourceLimits=[{"resource": "cpu", "quantity": "1"}])
+        await asyncio.sleep(0.2)
+        case.edit({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "1900m"}}}]}})
+        await asyncio.sleep(0.1)
+        await case.settle()
+        less = present(case.twin())["spec"]["containers"][0]["resources"]
+        assert less == {"requests": {"cpu": "1900m"}}, "to give back is always welcome"
+
+
 async def test_a_change_of_the_spec_that_is_refused_does_not_hold_back_a_label(case: Running) -> None:
     lender = Stubborn(case.server, "activeDeadlineSeconds")
     case.edit({"metadata": {"labels": {"tier": "gold"}}, "spec": {"activeDeadlineSeconds": 60}})
