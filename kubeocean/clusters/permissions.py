@@ -20,8 +20,8 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS
 
 CLIENT_CA_CONFIGMAP = "extension-apiserver-authentication"
-READING = ("get", "list", "watch")
-TAKING_BACK = (*READING, "patch", "delete")
+READING = ("list", "watch")
+TAKING_BACK = (*READING, "get", "patch", "delete")
 VERBS = (*TAKING_BACK, "create")
 KUBELET_SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 

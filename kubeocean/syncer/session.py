@@ -273,20 +273,24 @@ class Session:
         parts.nodes.enqueue_all()
         self._given.tell(SyncerState(True, UNBINDING))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch_for_surrender(pairing, secret, data), name=f"surrender of {self._name}")
+            refusal = Refusal(pairing.physical)
+            surrender = self._watch_for_surrender(pairing, secret, data, refusal)
+            tasks.create_task(surrender, name=f"surrender of {self._name}")
             while True:
                 try:
                     await take_everything_back(pairing, parts.nodes, parts.pods.dependencies)
                     raise Finished
                 except Forbidden as refused:
-                    # What may be done has been done. `surrender` tells what is missing, and whether that is for good.
                     if refused.cluster != pairing.physical.name:
                         raise
+                    refusal.note(refused)  # what may be done goes on all the same
                     await asyncio.sleep(LOOK_AGAIN)
 
-    async def _watch_for_surrender(self, pairing: Pairing, secret: SecretWatch, data: Json | None) -> NoReturn:
+    async def _watch_for_surrender(
+        self, pairing: Pairing, secret: SecretWatch, data: Json | None, refusal: Refusal
+    ) -> NoReturn:
         """While unbinding, begin anew when the premises changed, and give up when Force meets a cluster long out of reach."""
-        reachability, refusal = pairing.physical.reachability, Refusal(pairing.physical)
+        reachability = pairing.physical.reachability
         while True:
             await asyncio.sleep(1.0)
             await self._check_premises(pairing.binding_uid, pairing.spec, secret, data)

@@ -69,6 +69,11 @@ class Refusal:
         self.why = ""
         self._physical, self._since = physical, 0.0  # loop time
         self._asked = asyncio.get_running_loop().time()  # most bindings are gone before the first question
+        self._met, self._met_at = "", 0.0
+
+    def note(self, refused: Forbidden) -> None:
+        """Take that a call was refused: by an admission webhook maybe, of which no question about rights tells."""
+        self._met, self._met_at = str(refused), asyncio.get_running_loop().time()
 
     async def look(self) -> None:
         """Ask, when it is time to. Silence is no refusal: probes judge that."""
@@ -87,7 +92,8 @@ class Refusal:
     async def _ask(self) -> str:
         try:
             await self._physical.identity.ask()
-            return await why_refused(self._physical, TAKING_BACK)
+            lately = asyncio.get_running_loop().time() - self._met_at < 2 * ASKED_EVERY
+            return await why_refused(self._physical, TAKING_BACK) or (self._met if lately else "")
         except (Unauthorized, Forbidden) as error:
             return str(error)
 

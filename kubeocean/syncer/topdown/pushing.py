@@ -77,7 +77,6 @@ class TwinPusher:
     ) -> None:
         self._pairing, self._dependencies, self._context_of = pairing, dependencies, context_of
         self._pauses: dict[ObjectKey, _Pause] = {}
-        self._node_pods = NodePods(pairing)
 
     def forget(self, key: ObjectKey) -> None:
         """Drop what is remembered of a virtual Pod that is gone."""
@@ -127,7 +126,7 @@ class TwinPusher:
         lease = self._pairing.leases.get(self._pairing.physical_node_of(vnode) or "")
         if lease is None:
             return None
-        pods = [pod for pod in self._node_pods.of(vnode) if not pod.finished]
+        pods = [pod for pod in NodePods(self._pairing).of(vnode) if not pod.finished]
         return refuse_growth(pod_requests(ppod), pod_requests(vpod), pods, lease.capacity.resources)
 
     async def _add_ephemeral(self, push: Push, vpod: Json, ppod: Json) -> None:

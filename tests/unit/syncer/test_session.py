@@ -555,6 +555,32 @@ async def test_a_binding_without_force_waits_for_lost_rights_and_goes_when_they_
     assert not [key for plural, key in server.objects if plural == "secrets"]
 
 
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_webhook_that_lets_nobody_delete_is_quoted(case: Case, monkeypatch: pytest.MonkeyPatch, force: bool) -> None:
+    """Our rights are complete, as far as anybody can ask."""
+    server = case.world.physical_server
+    delete = server.delete
+
+    async def refuse(resource: Resource, *args: Any, **rest: Any) -> Json:
+        if resource == SECRETS:
+            raise Forbidden("lender: admission webhook says no", cluster="lender", status=403)
+        return await delete(resource, *args, **rest)
+
+    async with case.running():
+        await asyncio.sleep(2)
+        put_copy(case)
+        monkeypatch.setattr(server, "delete", refuse)
+        case.bind(generation=2, spec={"deletionPolicy": "Force"} if force else None, **GONE)
+        await asyncio.sleep(30)
+        assert case.state == (False, "PermissionDenied")
+        assert case.syncer.state.message == "lender: admission webhook says no"
+        await asyncio.sleep(30)
+        assert (case.binding() is None) is force
+        monkeypatch.setattr(server, "delete", delete)
+        await asyncio.sleep(10)
+    assert case.binding() is None
+
+
 async def test_a_session_that_may_not_read_what_it_needs_says_so_soon_and_takes_no_new_pods(case: Case) -> None:
     async with case.running():
         await asyncio.sleep(2)
