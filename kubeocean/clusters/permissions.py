@@ -9,7 +9,7 @@ wait for him.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubeocean.api import names
@@ -20,9 +20,6 @@ from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import SELFSUBJECTACCESSREVIEWS, SELFSUBJECTRULESREVIEWS
 
 CLIENT_CA_CONFIGMAP = "extension-apiserver-authentication"
-READING = ("list", "watch")
-TAKING_BACK = (*READING, "get", "patch", "delete")
-VERBS = (*TAKING_BACK, "create")
 KUBELET_SERVING_SIGNER = "kubernetes.io/kubelet-serving"
 
 
@@ -218,15 +215,15 @@ async def _read_rules(client: Client, mount_namespace: str) -> str:
 
 
 async def find_missing(
-    client: Client, mount_namespace: str, *, verbs: Container[str] = VERBS, mounted: bool = True
+    client: Client, mount_namespace: str, wanted: Callable[[str, Rule], bool] = lambda verb, rule: True
 ) -> list[str]:
     """Ask the physical API server what of PHYSICAL_RULES we must do and may not; [] means nothing is missing.
 
-    Asks for these `verbs` only, and with `mounted` False for nothing inside the mountNamespace. Each entry reads like `create
-    pods in namespace team-a`. Raises KubeError when the server cannot be asked.
+    Asks for what is `wanted` (verb, rule) only. Each entry reads like `create pods in namespace team-a`. Raises KubeError when
+    the server cannot be asked.
     """
-    rules = [rule for rule in PHYSICAL_RULES if not rule.optional and (mounted or not rule.mounted)]
-    questions = [(verb, rule) for rule in rules for verb in rule.verbs if verb in verbs]
+    rules = [rule for rule in PHYSICAL_RULES if not rule.optional]
+    questions = [(verb, rule) for rule in rules for verb in rule.verbs if wanted(verb, rule)]
     answers = await asyncio.gather(*(_may(client, verb, rule, mount_namespace) for verb, rule in questions))
     return [
         describe(verb, rule, mount_namespace) for (verb, rule), allowed in zip(questions, answers, strict=True) if not allowed

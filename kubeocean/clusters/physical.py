@@ -22,6 +22,7 @@ from kubeocean.clusters.lender import LenderPolicies
 from kubeocean.clusters.podsummary import PhysicalPod, summarise_physical_pod, trim_foreign_pod
 from kubeocean.clusters.tokensummary import TokenSecretHead, token_secret_head, trim_token_secret
 from kubeocean.domain.ownership import Owner
+from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import ServerConfig, config_from_kubeconfig, guard_kubeconfig
 from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, NotFound, Unreachable
@@ -33,7 +34,7 @@ BY_NODE, BY_VIRTUAL = "node", "virtual"
 # Calls of one syncer. Half as many as to the virtual cluster, which serves all bindings: in a burst of ours a lender's server
 # answers in a fifth of the time, and has others to serve. At 50 ms away they are 320 calls a second.
 _IN_FLIGHT = 16
-_REFUSALS = 3  # in a row are no moment's failure: a server that starts, or whose rules are being applied anew, refuses too
+_REFUSED_FOR = 10.0  # seconds are no moment's failure: a server that starts, or whose rules are being applied anew, refuses too
 _LOOK_AGAIN = 0.5  # seconds between looks at an informer that has not synced
 
 
@@ -161,14 +162,20 @@ async def exists(client: Client, namespace: str) -> bool:
     """Tell whether there is a namespace; raises KubeError for every answer that proves neither."""
     try:
         await client.get(NAMESPACES, namespace)
-    except NotFound:
+    except NotFound as answer:
+        if not proves_absence(answer):
+            raise
         return False
     return True
 
 
 async def _synced_or_refused(informer: Informer[Any]) -> None:
+    steady = asyncio.get_running_loop().time
+    accepted = steady()
     while not informer.has_synced:
-        if isinstance(informer.last_error, Forbidden) and informer.consecutive_failures >= _REFUSALS:
+        if not isinstance(informer.last_error, Forbidden):
+            accepted = steady()
+        elif steady() - accepted >= _REFUSED_FOR:
             raise informer.last_error
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN):

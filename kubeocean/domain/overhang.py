@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubeocean.domain.reclaim import NodePod, give_up_asking, grace_over, next_to_ask, not_after, rank
-from kubeocean.domain.refusal import Refusal
+from kubeocean.domain.refusal import BEYOND_LEASE, Refusal
 from kubeocean.domain.requests import Requests, sum_requests
 from kubeocean.domain.terms import ReclaimTerms
 from kubeocean.kube.quantity import ZERO, Quantity
 
-BEYOND_LEASE = "BeyondLease"
 # What `Capacity.reasons` says where no limit is at work.
 _NO_LIMIT = ("free", "kept")
 
@@ -93,16 +92,17 @@ def find_excess(pods: Iterable[NodePod], leased: Mapping[str, Quantity]) -> dict
     }
 
 
-def refuse_growth(
-    before: Requests, wanted: Requests, pods: Iterable[NodePod], leased: Mapping[str, str]
-) -> Refusal | None:
-    """Return why a Pod may not grow from `before` to `wanted`: with it, `pods` request more than is leased of their node.
+def refuse_growth(before: Requests, wanted: Requests, others: Requests, leased: Mapping[str, str]) -> Refusal | None:
+    """Return why a Pod may not grow from `before` to `wanted`: with what `others` have, more than is `leased` of their node.
 
     A kubelet holds a resize back in the same way (pkg/kubelet/allocation, canResizePod); that of the physical node knows only
     what the machine has. Whatever the Pod does not take more of, it may have too much of already.
     """
-    excess = find_excess(pods, {name: Quantity.parse(text) for name, text in leased.items()})
-    beyond = {name: amounts for name, amounts in excess.items() if wanted.get(name, ZERO) > before.get(name, ZERO)}
+    total, beyond = sum_requests((others, wanted)), {}
+    for name in sorted(wanted):
+        lent = Quantity.parse(leased.get(name, "0"))
+        if wanted[name] > before.get(name, ZERO) and total[name] > lent:
+            beyond[name] = (total[name], lent)
     if not beyond:
         return None
     amounts = ", ".join(f"{name}: {asked} requested, {lent} leased" for name, (asked, lent) in beyond.items())

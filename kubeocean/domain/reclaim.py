@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from kubeocean.api.names import CLOSED_AT_ANNOTATION, OUT_OF_WINDOW_TAINT, VNODE_DELETING_TAINT
+from kubeocean.api.names import CLOSED_AT_ANNOTATION, OUT_OF_WINDOW_TAINT, PHYSICAL_POD_UPDATED, VNODE_DELETING_TAINT
+from kubeocean.domain.refusal import BEYOND_LEASE
 from kubeocean.domain.requests import FINISHED, Requests, pod_requests
 from kubeocean.domain.terms import ReclaimTerms
 from kubeocean.domain.vnode_diff import read_expected
@@ -194,9 +195,15 @@ def read_node_pod(pod: Json) -> NodePod:
     return NodePod(
         key_of(pod), uid_of(pod), spec.get("priority") or 0, pod["metadata"].get("creationTimestamp") or "",
         tolerates=tolerated_seconds(spec.get("tolerations") or (), NO_EXECUTE) > 0, leaving=is_deleting(pod),
-        finished=(pod.get("status") or {}).get("phase") in FINISHED, requests=pod_requests(pod),
+        finished=(pod.get("status") or {}).get("phase") in FINISHED, requests=pod_requests(pod, held_back=_is_held_back(pod)),
         comes_back=(controller_of(pod) or {}).get("kind") == "DaemonSet" and tolerates(spec.get("tolerations") or (), DELETING),
     )
+
+
+def _is_held_back(pod: Json) -> bool:
+    """Tell whether a resize waits for room in the lease: nobody has to leave for what does not run."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(each["type"] == PHYSICAL_POD_UPDATED and each.get("reason") == BEYOND_LEASE for each in conditions)
 
 
 def note_instant(moment: datetime) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+BEYOND_LEASE: Final = "BeyondLease"  # reason of PhysicalPodUpdated while a resize waits for room in the lease
 
 
 @dataclass(frozen=True, slots=True)

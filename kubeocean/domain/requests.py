@@ -18,17 +18,17 @@ FINISHED = ("Succeeded", "Failed")
 _POD_LEVEL = ("cpu", "memory")  # and hugepages-*: KEP-2837
 
 
-def pod_requests(pod: Json) -> Requests:
+def pod_requests(pod: Json, *, held_back: bool = False) -> Requests:
     """Return what `pod` takes per resource name, `pods: 1` included; nothing once it is Succeeded or Failed.
 
     max(app containers + sidecars, running maximum of init containers with the sidecars before them), overridden by
     Pod-level requests, plus overhead. Where an in-place resize is on its way, the larger of what is asked, allocated
-    and in effect counts; one that the kubelet called Infeasible counts by what is in effect.
+    and in effect counts; one that the kubelet called Infeasible, or that is held back before it, counts by what is in effect.
     """
     spec, status = pod["spec"], pod.get("status") or {}
     if status.get("phase") in FINISHED:
         return {}
-    infeasible = _resize_is_infeasible(status)
+    infeasible = held_back or _resize_is_infeasible(status)
     reported = _reported(status)
     total = _containers(spec, reported, infeasible=infeasible)
     pod_level = _effective(spec, status, infeasible=infeasible)

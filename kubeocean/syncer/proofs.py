@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import Client
-from kubeocean.kube.errors import NotFound
+from kubeocean.kube.errors import Forbidden, NotFound
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.resources import PODS, Resource
 from kubeocean.syncer.pairing import Pairing
@@ -33,8 +33,17 @@ async def read_virtual(pairing: Pairing, resource: Resource, key: ObjectKey) -> 
 
 
 async def read_physical(pairing: Pairing, resource: Resource, key: ObjectKey) -> Json | None:
-    """Return an object of the physical cluster as it is now; None only when it is proved not to be there."""
-    return await _read(pairing.physical.calls, key, pairing.physical.identity.confirm, resource)
+    """Return an object of the physical cluster as it is now; None only when it is proved not to be there.
+
+    That its mountNamespace is not there proves it, too: who has no rights in it any more gets no other answer.
+    """
+    physical = pairing.physical
+    try:
+        return await _read(physical.calls, key, physical.identity.confirm, resource)
+    except Forbidden:
+        if key.namespace == physical.mount_namespace and await physical.mount_is_gone():
+            return None
+        raise
 
 
 async def _read(

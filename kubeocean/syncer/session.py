@@ -273,7 +273,7 @@ class Session:
         parts.nodes.enqueue_all()
         self._given.tell(SyncerState(True, UNBINDING))
         async with asyncio.TaskGroup() as tasks:
-            refusal = Refusal(pairing.physical)
+            refusal = Refusal(pairing.physical, lambda: bool(pairing.own_vnodes()))
             surrender = self._watch_for_surrender(pairing, secret, data, refusal)
             tasks.create_task(surrender, name=f"surrender of {self._name}")
             while True:

@@ -11,19 +11,35 @@ Rights inside a mountNamespace that is gone are not missed: nothing of ours is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable
 
-from kubeocean.clusters.permissions import READING, TAKING_BACK, find_missing
+from kubeocean.clusters.permissions import Rule, find_missing
 from kubeocean.clusters.physical import PhysicalCluster, exists
 from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, Unauthorized, Unreachable
+from kubeocean.syncer.mount import namespace_in_use
 
 SILENCE_TO_LET_GO = 40.0  # seconds
-ASKED_EVERY = 5.0  # seconds between looks at our rights: a score of questions each
+ASKED_EVERY = 8.0  # seconds between looks at our rights: a score of questions each
 _NAMED = 3  # rights that a message names
 
 
 class Surrender(Exception):
     """The physical cluster is taken for gone, and the binding's deletionPolicy allows to let go of it."""
+
+
+def reads(verb: str, _: Rule) -> bool:
+    """Tell whether a session cannot begin without."""
+    return verb in ("list", "watch")
+
+
+def moves_pods(verb: str, rule: Rule) -> bool:
+    """Tell whether Pods cannot leave a virtual node without."""
+    return verb != "create" and (rule.resource == "pods" or (rule.resource == "nodes" and verb != "patch"))
+
+
+def takes_back(verb: str, rule: Rule) -> bool:
+    """Tell whether something of this binding would stay without; the PriorityClass is nobody's in particular."""
+    return verb != "create" and rule.resource != "priorityclasses"
 
 
 async def why_out_of_reach(open_cluster: Callable[[], Awaitable[PhysicalCluster]], known_uid: str) -> str:
@@ -37,22 +53,29 @@ async def why_out_of_reach(open_cluster: Callable[[], Awaitable[PhysicalCluster]
             uid = await probe.identity.ask()
             if known_uid not in ("", uid):
                 return f"another cluster answers (kube-system uid {uid}, it was {known_uid})"
-            return await why_refused(probe, READING)
+            probe.serve_namespace(await namespace_in_use(probe.calls, probe.mount_namespace, probe.owner))
+            return await _why_refused_if_known(probe)
         finally:
             await probe.close()
     except (ConfigError, Unreachable, Unauthorized, Forbidden) as error:
         return str(error)
 
 
-async def why_refused(physical: PhysicalCluster, verbs: Container[str]) -> str:
-    """Return what of these verbs we must do and may not, in words; "" for nothing, or when the server does not say."""
+async def _why_refused_if_known(probe: PhysicalCluster) -> str:
     try:
-        mounted = await exists(physical.calls, physical.mount_namespace)
-        missing = await find_missing(physical.calls, physical.mount_namespace, verbs=verbs, mounted=mounted)
-    except (Unauthorized, Unreachable):
+        return await why_refused(probe, reads)
+    except (Unreachable, Unauthorized):
         raise
     except KubeError:
-        return ""  # not for us to ask
+        return ""  # it answers; the session will see
+
+
+async def why_refused(physical: PhysicalCluster, wanted: Callable[[str, Rule], bool]) -> str:
+    """Return what of it is missing, in words; "" for nothing. Raises KubeError when the server does not say."""
+    mounted = await exists(physical.calls, physical.mount_namespace)
+    missing = await find_missing(
+        physical.calls, physical.mount_namespace, lambda verb, rule: wanted(verb, rule) and (mounted or not rule.mounted)
+    )
     if not missing:
         return ""
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
@@ -63,11 +86,16 @@ async def why_refused(physical: PhysicalCluster, verbs: Container[str]) -> str:
 
 
 class Refusal:
-    """Notes since when a connected cluster lets us in no more, or no more do what leaving takes; `why` is "" while it does."""
+    """Notes since when a connected cluster lets us in no more, or no more do what leaving takes; `why` is "" while it does.
 
-    def __init__(self, physical: PhysicalCluster) -> None:
+    `pods_leave` tells whether Pods are still leaving. As long as they may, and can, nothing else is called a refusal: to let
+    go would have them run on both sides.
+    """
+
+    def __init__(self, physical: PhysicalCluster, pods_leave: Callable[[], bool]) -> None:
         self.why = ""
-        self._physical, self._since = physical, 0.0  # loop time
+        self._physical, self._pods_leave = physical, pods_leave
+        self._since = self._heard = 0.0  # loop time: of the first, and of the latest refusal in a row
         self._asked = asyncio.get_running_loop().time()  # most bindings are gone before the first question
         self._met, self._met_at = "", 0.0
 
@@ -76,7 +104,7 @@ class Refusal:
         self._met, self._met_at = str(refused), asyncio.get_running_loop().time()
 
     async def look(self) -> None:
-        """Ask, when it is time to. Silence is no refusal: probes judge that."""
+        """Ask, when it is time to. Silence is no refusal, and neither is a failure: probes judge those."""
         now = asyncio.get_running_loop().time()
         if now - self._asked < ASKED_EVERY:
             return
@@ -85,19 +113,26 @@ class Refusal:
             why = await self._ask()
         except KubeError:
             return
-        if why and not self.why:
-            self._since = now
+        if why:
+            self._since = self._since if self.why and self._is_fresh else now
+            self._heard = now
         self.why = why
 
     async def _ask(self) -> str:
         try:
             await self._physical.identity.ask()
+            if self._pods_leave():
+                return await why_refused(self._physical, moves_pods)
             lately = asyncio.get_running_loop().time() - self._met_at < 2 * ASKED_EVERY
-            return await why_refused(self._physical, TAKING_BACK) or (self._met if lately else "")
+            return await why_refused(self._physical, takes_back) or (self._met if lately else "")
         except (Unauthorized, Forbidden) as error:
             return str(error)
 
     @property
+    def _is_fresh(self) -> bool:
+        return asyncio.get_running_loop().time() - self._heard < 2 * ASKED_EVERY
+
+    @property
     def lasts(self) -> bool:
-        """Tell whether we have been refused for so long that it is for good."""
-        return bool(self.why) and asyncio.get_running_loop().time() - self._since >= SILENCE_TO_LET_GO
+        """Tell whether we are refused, and have been for so long that it is for good."""
+        return bool(self.why) and self._is_fresh and asyncio.get_running_loop().time() - self._since >= SILENCE_TO_LET_GO

@@ -117,6 +117,9 @@ class Syncer:
             async with asyncio.timeout(seconds - NOT_SOONER):
                 await self._changed.wait()
 
+    def _is_refused(self, error: Exception) -> bool:
+        return isinstance(error, Forbidden) and error.cluster == self.binding_name
+
     def _is_out_of_reach(self, error: Exception) -> bool:
         """Tell whether it was the physical cluster, or what leads to it, that kept the session from working."""
         if isinstance(error, Unreachable | Unauthorized | Forbidden):
@@ -136,9 +139,9 @@ class Syncer:
 
     def _explain(self, error: Exception) -> None:
         message = str(error) or f"the physical cluster did not answer within {SYNC_DEADLINE:.0f} s"
-        reason = _reason(error)
-        if isinstance(error, Forbidden) and error.cluster == self.binding_name:
-            message += "; the lender can grant it with `kubeocean rbac`"
+        reason = PERMISSION_DENIED if self._is_refused(error) else _reason(error)
+        if self._is_refused(error):
+            message += "; where a right is missing, `kubeocean rbac` prints what the lender has to grant"
         log.warning("syncer cannot work", binding=self.binding_name, reason=reason, error=message)
         self._become(SyncerState(False, message, reason))
 
@@ -155,8 +158,6 @@ def _reason(error: Exception) -> str:
         return VALIDATION_FAILED
     if isinstance(error, ClusterIdentityChanged):
         return IDENTITY_CHANGED
-    if isinstance(error, Forbidden):
-        return PERMISSION_DENIED
     return CLUSTER_UNREACHABLE if isinstance(error, Unreachable | TimeoutError) else CONNECTIVITY_FAILED
 
 

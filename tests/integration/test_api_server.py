@@ -14,8 +14,9 @@ from kubeocean.kube.client import Client, PatchType
 from kubeocean.kube.errors import AlreadyExists, ApiError, Conflict, Gone, Invalid, NotFound
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.leader import LeaderConfig, LeaderElector
-from kubeocean.kube.meta import Json, name_of, resource_version_of, uid_of
+from kubeocean.kube.meta import Json, name_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, EVENTS, LEASES, Resource
+from tests.integration.federation import find
 
 NO_SUCH_KIND = Resource("nobody.example", "v1", "things", "Thing", True)
 
@@ -134,7 +135,9 @@ async def test_the_server_takes_our_events_and_counts(virtual_client: Client, na
     assert [(event["involvedObject"]["kind"], event["count"]) for event in found] == [("ConfigMap", 2), ("Node", 2)]
 
 
-async def test_leadership_passes_on_at_once_when_it_is_released(virtual_client: Client, namespace: str) -> None:
+async def test_leadership_passes_on_at_once_when_it_is_released_and_ends_with_its_work(
+    virtual_client: Client, namespace: str
+) -> None:
     led: list[str] = []
 
     def elector(identity: str) -> LeaderElector:
@@ -148,11 +151,15 @@ async def test_leadership_passes_on_at_once_when_it_is_released(virtual_client: 
         await asyncio.sleep(seconds)
 
     async with asyncio.timeout(10):
-        first = asyncio.create_task(elector("first").run(lambda: lead("first", 0.5)))
-        await asyncio.sleep(0.2)
-        await elector("second").run(lambda: lead("second", 0.1))
-        await first
-    lease = await virtual_client.get(LEASES, "test", namespace)
+        first = asyncio.create_task(elector("first").run(lambda: lead("first", 60)))
+        await asyncio.sleep(0.3)
+        second = asyncio.create_task(elector("second").run(lambda: lead("second", 1)))
+        await asyncio.sleep(0.3)
+        assert led == ["first"]
+        first.cancel()
+        await asyncio.sleep(0.5)
+        lease = await virtual_client.get(LEASES, "test", namespace)
+        await second
     assert led == ["first", "second"]
-    assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("", 1)
-    assert resource_version_of(lease)
+    assert (lease["spec"]["holderIdentity"], lease["spec"]["leaseTransitions"]) == ("second", 1)
+    assert await find(virtual_client, LEASES, "test", namespace) is None, "work that is done leaves no lease"

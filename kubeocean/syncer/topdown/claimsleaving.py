@@ -7,7 +7,7 @@ the data stays where it is, the virtual side is let go of, and an Event on the b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -43,6 +43,7 @@ class Left:
     data: dict[ObjectKey, ObjectKey] = field(default_factory=dict)  # physical claim -> virtual claim
     carried: int = 0  # twins that hold no data
     marked: list[Json] = field(default_factory=list)
+    lost: set[ObjectKey] = field(default_factory=set)  # virtual claims whose data is gone with its physical claim
     refused: str = ""  # why the lender does not let us look, "" when he does
 
     def __bool__(self) -> bool:
@@ -58,7 +59,7 @@ class ClaimsLeaving:
     ) -> None:
         self._pairing, self._storage, self._enqueue, self._release = pairing, storage, enqueue, release
         self._said = ""
-        self._refused_since: float | None = None  # loop time
+        self._stuck_since: float | None = None  # loop time
 
     async def finish(self) -> None:
         """Return when no claim, volume or mark of ours is left on either side, or only what Force allows to leave."""
@@ -79,13 +80,15 @@ class ClaimsLeaving:
 
         One refusal proves nothing: a server that starts again, or whose rules are being applied anew, refuses for a moment.
         """
-        if not left.refused:
-            self._refused_since = None
-            return bool(left.data) and not left.carried and self._forced()
         now = asyncio.get_running_loop().time()
-        if self._refused_since is None:
-            self._refused_since = now
-        return now - self._refused_since >= SILENCE_TO_LET_GO and (not left.data or self._forced())
+        if not (left.refused or left.lost):
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        lasts = self._stuck_since is not None and now - self._stuck_since >= SILENCE_TO_LET_GO
+        if left.refused:
+            return lasts and (not left.data or self._forced())
+        return (bool(left.data) or lasts) and not left.carried and self._forced()
 
     async def _look(self) -> Left:
         left = Left()
@@ -101,8 +104,11 @@ class ClaimsLeaving:
                 left.carried += 1
         for obj in left.marked:
             left.keys.add(_claim_of(obj))
-            if left.refused and is_provisioned(obj):
-                left.data[holder_of(obj)] = origin_of(obj)
+            if is_provisioned(obj) and holder_of(obj) not in left.data:
+                if left.refused:
+                    left.data[holder_of(obj)] = origin_of(obj)
+                else:
+                    left.lost.add(origin_of(obj))
         return left
 
     async def _twins(self, left: Left) -> list[Json]:
@@ -126,10 +132,15 @@ class ClaimsLeaving:
         """Tell on the binding what its unbinding waits for: in its condition while it lasts, in an Event when it changes."""
         if not left.data:
             self._pairing.obstacle = f"waits for a look at the claims, {left.refused}" if left.refused else ""
+            if left.lost:
+                self._pairing.obstacle = (
+                    f"waits for {_list(left.lost)}: the physical claims that held their data are gone. Delete these "
+                    "PersistentVolumeClaims (and the volumes that outlive them), or set spec.deletionPolicy: Force"
+                )
             return
         message = (
-            f"waits for {_list(left.data)}: physical claims hold their data. Delete these PersistentVolumeClaims (and the "
-            "volumes that outlive them), or set spec.deletionPolicy: Force to leave the data in the physical cluster"
+            f"waits for {_list(left.data.values())}: physical claims hold their data. Delete these PersistentVolumeClaims (and "
+            "the volumes that outlive them), or set spec.deletionPolicy: Force to leave the data in the physical cluster"
         )
         if left.refused:
             message += f". They cannot be looked at ({left.refused}): the lender can grant it again with `kubeocean rbac`"
@@ -145,8 +156,8 @@ class ClaimsLeaving:
     def _record(self, left: Left) -> None:
         physical = ", ".join(str(key) for key in sorted(left.data)[:NAMED])
         message = (
-            f"released by force: the data of {_list(left.data)} stays in the physical cluster, in {len(left.data)} claims with "
-            f"label {names.OWNER_LABEL}={self._pairing.owner.label}: {physical}"
+            f"released by force: the data of {_list(left.data.values())} stays in the physical cluster, in {len(left.data)} "
+            f"claims with label {names.OWNER_LABEL}={self._pairing.owner.label}: {physical}"
         )
         self._tell(message)
         log.warning("data left behind", binding=self._pairing.binding_name, claims=[str(key) for key in left.data])
@@ -171,7 +182,7 @@ def _claim_of(obj: Json) -> ObjectKey:
     return ObjectKey(reference.get("namespace") or "", reference.get("name") or "")
 
 
-def _list(data: dict[ObjectKey, ObjectKey]) -> str:
-    claims = sorted(set(data.values()))
+def _list(keys: Iterable[ObjectKey]) -> str:
+    claims = sorted(set(keys))
     more = f" and {len(claims) - NAMED} more" if len(claims) > NAMED else ""
     return ", ".join(map(str, claims[:NAMED])) + more

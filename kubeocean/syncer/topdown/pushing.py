@@ -13,7 +13,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kubeocean.domain.overhang import BEYOND_LEASE, refuse_growth
+from kubeocean.clusters.virtual import BY_NODE
+from kubeocean.domain.hostports import is_placeholder
+from kubeocean.domain.overhang import refuse_growth
 from kubeocean.domain.podchange import changeable_hash, is_pushed
 from kubeocean.domain.podcontext import PodContext
 from kubeocean.domain.podmap import map_ephemeral_container
@@ -26,14 +28,13 @@ from kubeocean.domain.podpush import (
     may_push,
     missing_ephemeral,
 )
-from kubeocean.domain.refusal import Refusal
-from kubeocean.domain.requests import pod_requests
+from kubeocean.domain.refusal import BEYOND_LEASE, Refusal
+from kubeocean.domain.requests import pod_requests, sum_requests
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import BadRequest, Forbidden, Invalid, NotFound
 from kubeocean.kube.meta import Json, ObjectKey, name_of, namespace_of, resource_version_of, uid_of
 from kubeocean.kube.resources import PODS
-from kubeocean.syncer.bottomup.evictions import NodePods
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.dependencies import Dependencies
 
@@ -121,13 +122,21 @@ class TwinPusher:
         return push
 
     def _beyond_lease(self, vpod: Json, ppod: Json) -> Refusal | None:
-        """Return why a resize has to wait although the machine may have room for it; no lease decided on: nothing waits."""
-        vnode = vpod["spec"].get("nodeName") or ""
-        lease = self._pairing.leases.get(self._pairing.physical_node_of(vnode) or "")
-        if lease is None:
-            return None
-        pods = [pod for pod in NodePods(self._pairing).of(vnode) if not pod.finished]
-        return refuse_growth(pod_requests(ppod), pod_requests(vpod), pods, lease.capacity.resources)
+        """Return why a resize has to wait although the machine may have room for it.
+
+        What others wish for and have not got takes nothing: their twins say what they have.
+        """
+        pairing, vnode = self._pairing, vpod["spec"].get("nodeName") or ""
+        node = pairing.physical_node_of(vnode) or ""
+        if node in pairing.undecided_nodes:
+            return Refusal("", "the node's lease is being decided on")
+        lease, others = pairing.leases.get(node), []
+        for entry in pairing.virtual.pods.store.by_index(BY_NODE, vnode):
+            if entry.uid != uid_of(vpod) and not is_placeholder(entry.key):
+                twin = pairing.twin_of(entry.key)
+                others.append(pod_requests(twin.object() if twin and twin.summary.ours else entry.object()))
+        leased = lease.capacity.resources if lease else {}
+        return refuse_growth(pod_requests(ppod), pod_requests(vpod), sum_requests(others), leased)
 
     async def _add_ephemeral(self, push: Push, vpod: Json, ppod: Json) -> None:
         missing = missing_ephemeral(vpod, ppod)

@@ -171,16 +171,17 @@ GROWTH = {
     "to the last bit": ({"cpu": 1}, {"cpu": 2}, {"cpu": "2"}, ""),
     "beyond": ({"cpu": 1}, {"cpu": 2}, {"cpu": "1"}, "cpu: 2 requested, 1 leased"),
     "less of what is too much": ({"cpu": 3}, {"cpu": 2}, {"cpu": "1"}, ""),
-    "more of something else": ({"cpu": 2, "memory": 1}, {"cpu": 2, "memory": 2}, {"cpu": "1", "memory": "2"}, ""),
+    "more of something else": ({"cpu": 2, "memory": 1}, {"cpu": 2, "memory": 2}, {"cpu": "1", "memory": "5"}, ""),
     "more of what it took none of": ({}, {"cpu": 2}, {"cpu": "1"}, "cpu: 2 requested, 1 leased"),
-    "of something that is not leased by amount": ({"cpu": 1}, {"cpu": 2}, {"memory": "1"}, ""),
+    "of something that is not leased": ({"cpu": 1}, {"cpu": 2}, {"memory": "1"}, "cpu: 2 requested, 0 leased"),
+    "beside others": ({"memory": 1}, {"memory": 2}, {"memory": "4"}, "memory: 5 requested, 4 leased"),
 }
 
 
 @pytest.mark.parametrize("case", GROWTH)
 def test_refuse_growth(case: str) -> None:
     before, wanted, leased, told = GROWTH[case]
-    refusal = refuse_growth(amounts(before), amounts(wanted), [replace(OLD, requests=amounts(wanted))], leased)
+    refusal = refuse_growth(amounts(before), amounts(wanted), amounts({"memory": 3}), leased)
     assert (f"({told})" in refusal.message) if refusal else not told
 
 

@@ -491,6 +491,51 @@ async def test_data_that_unbinding_may_not_look_at_is_abandoned_only_by_force(
     assert case.twin() is not None
 
 
+def lose_namespace(case: Case) -> None:
+    """Have the lender delete the mountNamespace, and with it all claims and our rights in there."""
+    server = case.world.physical_server
+    for plural, key in list(server.objects):
+        if plural == "persistentvolumeclaims":
+            server.remove(PERSISTENTVOLUMECLAIMS, key)
+    server.forbidden |= {f"{verb} persistentvolumeclaims" for verb in ("get", "list", "watch", "create", "patch", "delete")}
+
+
+async def test_a_carried_claim_whose_namespace_is_gone_with_our_rights_holds_up_nobody() -> None:
+    case = Case()
+    case.carried()
+    case.pod()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    case.end_pod()
+    lose_namespace(case)
+    async with case.process(unbinding=True):
+        await asyncio.wait_for(case.source.take_back(), 60)
+    assert [name for name in case.marked() if name != "key"] == []
+    assert case.ours(PERSISTENTVOLUMES) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+async def test_lost_data_is_told_while_unbinding_and_force_lets_go_of_it(
+    monkeypatch: pytest.MonkeyPatch, *, force: bool
+) -> None:
+    case = Case()
+    case.provisioned()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    lose_namespace(case)
+    monkeypatch.setattr(ClaimsLeaving, "_forced", lambda _: force)
+    async with case.process(unbinding=True):
+        leaving = asyncio.create_task(case.source.take_back())
+        await asyncio.sleep(35)
+        assert not leaving.done(), "it has to last"
+        assert "waits for ns/data: the physical claims that held their data are gone" in case.source.pairing.obstacle
+        await asyncio.sleep(20)
+        assert leaving.done() is force
+        case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+        await asyncio.wait_for(leaving, 60)
+    assert (case.marked(), case.source.pairing.obstacle) == ([], "")
+
+
 async def test_a_moments_refusal_abandons_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case()
     case.provisioned()

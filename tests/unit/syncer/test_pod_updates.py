@@ -11,6 +11,7 @@ from kubeocean.kube.errors import Invalid
 from kubeocean.kube.meta import Json, annotations_of, format_time, labels_of
 from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import PODS, Resource
+from kubeocean.syncer.bottomup.evictions import NodePods
 from tests.unit.syncer.test_pod_proofs import Case
 from tests.unit.syncer.world import WATCH_DELAY, Server, World
 
@@ -74,10 +75,12 @@ class Stubborn:
 @pytest.fixture
 async def case() -> Running:
     world = World()
-    async with world.leading():
+    async with world.leading() as nodes:
         await asyncio.sleep(0.2)
+        leases = nodes.pairing.leases
     world.pod("web")
     made = Running(world)
+    made.pods.pairing.leases = leases
     made.pods.attach()
     await asyncio.sleep(0.1)
     await made.run()
@@ -142,6 +145,7 @@ async def test_a_resize_beyond_the_lease_waits_here_until_there_is_room(case: Ru
         case.pods.pairing.leases = nodes.pairing.leases
         case.world.policy(resourceLimits=[{"resource": "cpu", "quantity": "3"}])
         case.world.pod("other", cpu="1500m")
+        case.says(containerStatuses=[{"name": "main", "resources": {"requests": {"cpu": "1"}}}])
         await asyncio.sleep(0.2)
         case.edit({"metadata": {"labels": {"tier": "gold"}}, "spec": CPU})
         await asyncio.sleep(0.1)
@@ -151,6 +155,8 @@ async def test_a_resize_beyond_the_lease_waits_here_until_there_is_room(case: Ru
         assert (told["status"], told["reason"]) == ("False", "BeyondLease")
         assert "cpu: 3500m requested, 3 leased" in told["message"]
         assert case.world.heard_by("web") == ["BeyondLease"]
+        others = NodePods(case.pods.pairing).of(present(case.vpod())["spec"]["nodeName"])
+        assert {pod.key.name: str(pod.requests["cpu"]) for pod in others} == {"web": "1", "other": "1500m"}, "as it runs"
         await asyncio.sleep(300)
         await case.settle()
         assert case.server.writes == ["patch pods"]

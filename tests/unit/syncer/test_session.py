@@ -17,10 +17,11 @@ from kubeocean.domain.bindingstatus import SyncerState
 from kubeocean.kube.errors import ConfigError, Forbidden, ServerError, Unauthorized, Unreachable
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, finalizers_of
-from kubeocean.kube.resources import NAMESPACES, NODES, PODS, SECRETS, Resource
+from kubeocean.kube.resources import NAMESPACES, NODES, PODS, SECRETS, SELFSUBJECTACCESSREVIEWS, Resource
 from kubeocean.syncer import session as sessions
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.session import Session
+from kubeocean.syncer.surrender import ASKED_EVERY, Refusal
 from kubeocean.syncer.syncer import Syncer
 from tests.unit.syncer.world import World
 
@@ -581,6 +582,83 @@ async def test_a_webhook_that_lets_nobody_delete_is_quoted(case: Case, monkeypat
     assert case.binding() is None
 
 
+async def test_pods_that_are_still_leaving_are_not_let_go_of_for_a_right_that_is_not_in_their_way(case: Case) -> None:
+    """To let go would have the Pod run on both sides."""
+    server = case.world.physical_server
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        await asyncio.sleep(1)
+        case.world.virtual_server.blocked.add("web")  # by its disruption budget, until the drain gives up asking
+        server.forbidden |= {"patch nodes", "delete configmaps"}
+        case.bind(spec={"deletionPolicy": "Force"}, generation=2, **GONE)
+        await asyncio.sleep(120)
+        assert case.world.pods() == ["web"]
+        assert [key for plural, key in server.objects if plural == "pods"]
+        case.world.virtual_server.blocked.clear()
+        await asyncio.sleep(100)
+    assert case.binding() is None
+    assert not [key for plural, key in server.objects if plural == "pods"]
+
+
+async def test_a_priority_class_that_may_not_be_deleted_holds_up_nobody(case: Case) -> None:
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.physical_server.forbidden.add("delete priorityclasses")
+        case.bind(generation=2, **GONE)
+        await asyncio.sleep(10)
+    assert case.binding() is None
+
+
+async def test_force_looks_where_the_twins_are_and_not_where_the_spec_would_have_them(case: Case) -> None:
+    """Rights are missing in a mountNamespace that was never served."""
+    server = case.world.physical_server
+    create = server.create
+
+    async def answer(resource: Resource, obj: Json, **rest: Any) -> Json:
+        if resource == SELFSUBJECTACCESSREVIEWS:
+            return {"status": {"allowed": obj["spec"]["resourceAttributes"]["namespace"] != "other"}}
+        return await create(resource, obj, **rest)
+
+    async with case.running():
+        await asyncio.sleep(2)
+        case.world.pod("web")
+        await asyncio.sleep(2)
+    server.put(NAMESPACES, {"metadata": {"name": "other"}})
+    server.create = answer  # type: ignore[method-assign]
+    case.bind(spec={"mountNamespace": "other", "deletionPolicy": "Force"}, generation=3, **GONE)
+    async with case.running() as task:
+        await asyncio.sleep(30)
+        assert task.done()
+    assert case.world.reasons("ClusterBinding") == []
+    assert not [key for plural, key in server.objects if plural == "pods"]
+
+
+async def test_one_refusal_and_then_failures_are_no_lasting_refusal(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = Refusal(case.world.physical, lambda: False)
+    answer: list[Exception] = [Forbidden("403", cluster="lender", status=403)]
+
+    async def ask() -> str:
+        raise answer[0]
+
+    monkeypatch.setattr(case.world.physical.identity, "ask", ask)
+    await asyncio.sleep(ASKED_EVERY)
+    await refusal.look()
+    assert (refusal.why, refusal.lasts) == ("403", False)
+    answer[0] = ServerError("500", cluster="lender", status=500)
+    for _ in range(6):
+        await asyncio.sleep(ASKED_EVERY)
+        await refusal.look()
+    assert not refusal.lasts
+    answer[0] = Forbidden("403", cluster="lender", status=403)
+    for _ in range(5):
+        await asyncio.sleep(ASKED_EVERY)
+        assert not refusal.lasts
+        await refusal.look()
+    await asyncio.sleep(ASKED_EVERY)
+    assert refusal.lasts
+
+
 async def test_a_session_that_may_not_read_what_it_needs_says_so_soon_and_takes_no_new_pods(case: Case) -> None:
     async with case.running():
         await asyncio.sleep(2)
@@ -588,7 +666,9 @@ async def test_a_session_that_may_not_read_what_it_needs_says_so_soon_and_takes_
     async with case.running():
         await asyncio.sleep(10)
         assert case.state == (False, "PermissionDenied")
-        assert case.syncer.state.message == "lender: secrets is forbidden; the lender can grant it with `kubeocean rbac`"
+        assert case.syncer.state.message == (
+            "lender: secrets is forbidden; where a right is missing, `kubeocean rbac` prints what the lender has to grant"
+        )
         assert "kubeocean.io/cluster-unreachable" in case.taints()
 
 
