@@ -642,20 +642,20 @@ async def test_one_refusal_and_then_failures_are_no_lasting_refusal(case: Case, 
         raise answer[0]
 
     monkeypatch.setattr(case.world.physical.identity, "ask", ask)
-    await asyncio.sleep(ASKED_EVERY)
+    await asyncio.sleep(ASKED_EVERY + 0.1)
     await refusal.look()
     assert (refusal.why, refusal.lasts) == ("403", False)
     answer[0] = ServerError("500", cluster="lender", status=500)
     for _ in range(6):
-        await asyncio.sleep(ASKED_EVERY)
+        await asyncio.sleep(ASKED_EVERY + 0.1)
         await refusal.look()
     assert not refusal.lasts
     answer[0] = Forbidden("403", cluster="lender", status=403)
     for _ in range(5):
-        await asyncio.sleep(ASKED_EVERY)
+        await asyncio.sleep(ASKED_EVERY + 0.1)
         assert not refusal.lasts
         await refusal.look()
-    await asyncio.sleep(ASKED_EVERY)
+    await asyncio.sleep(ASKED_EVERY + 0.1)
     assert refusal.lasts
 
 
