@@ -92,15 +92,20 @@ def find_excess(pods: Iterable[NodePod], leased: Mapping[str, Quantity]) -> dict
     }
 
 
-def refuse_growth(before: Requests, wanted: Requests, others: Requests, leased: Mapping[str, str]) -> Refusal | None:
+def refuse_growth(
+    before: Requests, wanted: Requests, others: Requests, leased: Mapping[str, str], machine: Mapping[str, str]
+) -> Refusal | None:
     """Return why a Pod may not grow from `before` to `wanted`: with what `others` have, more than is `leased` of their node.
 
     A kubelet holds a resize back in the same way (pkg/kubelet/allocation, canResizePod); that of the physical node knows only
-    what the machine has. Whatever the Pod does not take more of, it may have too much of already.
+    what the `machine` has. What exceeds even that it calls Infeasible for good, in words that users and schedulers know, and
+    gives nothing: that is left to it. Whatever the Pod does not take more of, it may have too much of already.
     """
     total, beyond = sum_requests((others, wanted)), {}
     for name in sorted(wanted):
         lent = Quantity.parse(leased.get(name, "0"))
+        if wanted[name] > Quantity.parse(machine.get(name, "0")):
+            return None
         if wanted[name] > before.get(name, ZERO) and total[name] > lent:
             beyond[name] = (total[name], lent)
     if not beyond:

@@ -145,22 +145,24 @@ async def test_every_change_that_kubernetes_allows_reaches_the_twin_in_few_write
 
 
 async def test_a_resize_beyond_the_lease_waits_and_says_why(
-    federation: Federation, lender: Lender, namespace: str, kubelet: Kubelet
+    federation: Federation, namespace: str
 ) -> None:
     """Both API servers take it, and a kubelet would look at its machine only: nobody but us knows what is leased."""
-    twin = await start(federation, lender, kubelet, namespace, "web")
+    lender = await federation.lend(played=False, policy={"resourceLimits": [{"resource": "cpu", "quantity": "2"}]})
+    async with played(federation, lender, namespace) as kubelet:
+        twin = await start(federation, lender, kubelet, namespace, "web")
     web, below = (namespace, "web"), federation.physical[0]
 
     async def asks_below() -> str:
         live = await below.get(PODS, name_of(twin), namespace_of(twin))
         return str(live["spec"]["containers"][0]["resources"]["requests"]["cpu"])
 
-    await edit(federation.virtual, web, sizes("5k"), subresource="resize")
+    await edit(federation.virtual, web, sizes("3"), subresource="resize")
 
     async def told() -> bool:
         updated = condition(await federation.virtual.get(PODS, *reversed(web)), "PhysicalPodUpdated")
         assert updated.get("reason") == "BeyondLease", updated
-        return "cpu: 5" in updated["message"]
+        return "cpu: 3 requested, 2 leased" in updated["message"]
 
     await eventually(told, what="the virtual Pod is told what it waits for")
     assert await asks_below() == "100m"

@@ -136,7 +136,9 @@ class TwinPusher:
                 twin = pairing.twin_of(entry.key)
                 others.append(pod_requests(twin.object() if twin and twin.summary.ours else entry.object()))
         leased = lease.capacity.resources if lease else {}
-        return refuse_growth(pod_requests(ppod), pod_requests(vpod), sum_requests(others), leased)
+        physical = pairing.physical.nodes.store.object(ObjectKey("", node)) or {}
+        machine = (physical.get("status") or {}).get("allocatable") or {}
+        return refuse_growth(pod_requests(ppod), pod_requests(vpod), sum_requests(others), leased, machine)
 
     async def _add_ephemeral(self, push: Push, vpod: Json, ppod: Json) -> None:
         missing = missing_ephemeral(vpod, ppod)

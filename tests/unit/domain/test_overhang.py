@@ -174,6 +174,7 @@ GROWTH = {
     "more of something else": ({"cpu": 2, "memory": 1}, {"cpu": 2, "memory": 2}, {"cpu": "1", "memory": "5"}, ""),
     "more of what it took none of": ({}, {"cpu": 2}, {"cpu": "1"}, "cpu: 2 requested, 1 leased"),
     "of something that is not leased": ({"cpu": 1}, {"cpu": 2}, {"memory": "1"}, "cpu: 2 requested, 0 leased"),
+    "beyond the machine, whose kubelet says so": ({"cpu": 1}, {"cpu": 9}, {"cpu": "3"}, ""),
     "beside others": ({"memory": 1}, {"memory": 2}, {"memory": "4"}, "memory: 5 requested, 4 leased"),
 }
 
@@ -181,7 +182,7 @@ GROWTH = {
 @pytest.mark.parametrize("case", GROWTH)
 def test_refuse_growth(case: str) -> None:
     before, wanted, leased, told = GROWTH[case]
-    refusal = refuse_growth(amounts(before), amounts(wanted), amounts({"memory": 3}), leased)
+    refusal = refuse_growth(amounts(before), amounts(wanted), amounts({"memory": 3}), leased, {"cpu": "8", "memory": "8"})
     assert (f"({told})" in refusal.message) if refusal else not told
 
 
