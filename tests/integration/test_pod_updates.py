@@ -144,35 +144,34 @@ async def test_every_change_that_kubernetes_allows_reaches_the_twin_in_few_write
     assert {write.name for write in above.ours() if write.namespace == namespace} == {"resize"}, "only what its kubelet said"
 
 
-async def test_a_resize_beyond_the_lease_waits_and_says_why(
-    federation: Federation, namespace: str
-) -> None:
+async def test_a_resize_beyond_the_lease_waits_and_says_why(federation: Federation, namespace: str) -> None:
     """Both API servers take it, and a kubelet would look at its machine only: nobody but us knows what is leased."""
     lender = await federation.lend(played=False, policy={"resourceLimits": [{"resource": "cpu", "quantity": "2"}]})
+    web, below = (namespace, "web"), federation.physical[0]
     async with played(federation, lender, namespace) as kubelet:
         twin = await start(federation, lender, kubelet, namespace, "web")
-    web, below = (namespace, "web"), federation.physical[0]
 
-    async def asks_below() -> str:
-        live = await below.get(PODS, name_of(twin), namespace_of(twin))
-        return str(live["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+        async def asks_below() -> str:
+            live = await below.get(PODS, name_of(twin), namespace_of(twin))
+            return str(live["spec"]["containers"][0]["resources"]["requests"]["cpu"])
 
-    await edit(federation.virtual, web, sizes("3"), subresource="resize")
+        async def updated() -> Json:
+            return condition(await federation.virtual.get(PODS, *reversed(web)), "PhysicalPodUpdated")
 
-    async def told() -> bool:
-        updated = condition(await federation.virtual.get(PODS, *reversed(web)), "PhysicalPodUpdated")
-        assert updated.get("reason") == "BeyondLease", updated
-        return "cpu: 3 requested, 2 leased" in updated["message"]
+        await edit(federation.virtual, web, sizes("3"), subresource="resize")
 
-    await eventually(told, what="the virtual Pod is told what it waits for")
-    assert await asks_below() == "100m"
-    await edit(federation.virtual, web, sizes("200m"), subresource="resize")
+        async def told() -> bool:
+            assert (await updated()).get("reason") == "BeyondLease", await updated()
+            return "cpu: 3 requested, 2 leased" in (await updated())["message"]
 
-    async def fits() -> bool:
-        updated = condition(await federation.virtual.get(PODS, *reversed(web)), "PhysicalPodUpdated")
-        return await asks_below() == "200m" and not updated
+        await eventually(told, what="the virtual Pod is told what it waits for")
+        assert await asks_below() == "100m"
+        await edit(federation.virtual, web, sizes("200m"), subresource="resize")
 
-    await eventually(fits, what="what fits arrives at once")
+        async def fits() -> bool:
+            return await asks_below() == "200m" and not await updated()
+
+        await eventually(fits, what="what fits arrives at once")
 
 
 async def test_what_the_physical_cluster_refuses_is_told_in_its_words_and_heals_with_the_next_change(
