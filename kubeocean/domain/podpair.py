@@ -161,6 +161,7 @@ class Later:
 Decision = Nothing | Later | CreateTwin | Adopt | Mirror | DeleteTwin | ConfirmOrphan | Release | ConfirmGone | Refuse
 
 PATIENCE: Final = timedelta(seconds=5)  # after the end of a predecessor's grace, before its successor says that it waits
+_FRACTION: Final = timedelta(seconds=1)  # what a time may have lost in the API, which counts in whole seconds
 FORCED_GRACE: Final = 1  # seconds; 0 would remove the twin from the API while its containers still run
 
 
@@ -343,6 +344,7 @@ def _granted(pod: Json) -> int:
 
 def _remaining_grace(vpod: Json, now: datetime) -> int:
     """Return whole seconds, at least one and never more than was granted (our clock may be behind the server's)."""
-    # deletionTimestamp is the moment the grace ends, not when deletion was asked for.
-    left = ceil((parse_time(vpod["metadata"]["deletionTimestamp"]) - now).total_seconds())
+    # deletionTimestamp is the moment the grace ends, not when deletion was asked for, and has lost its fraction of a second:
+    # without that a Pod deleted late in a second would be killed a second before its time.
+    left = ceil((parse_time(vpod["metadata"]["deletionTimestamp"]) - now + _FRACTION).total_seconds())
     return max(FORCED_GRACE, min(left, _granted(vpod)))

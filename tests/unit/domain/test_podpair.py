@@ -153,7 +153,7 @@ TABLE: dict[str, tuple[PodFacts, Decision]] = {
     "a deleted Pod's twin is deleted with the whole grace": (
         facts(vpod(deleting=30), twin()), DeleteTwin("p-1", 30, DELETED),
     ),
-    "or with what is left of it": (facts(vpod(deleting=30, left=12), twin()), DeleteTwin("p-1", 12, DELETED)),
+    "or with what may be left of it": (facts(vpod(deleting=30, left=12), twin()), DeleteTwin("p-1", 13, DELETED)),
     "but with one second at least": (facts(vpod(deleting=30, left=-100), twin()), DeleteTwin("p-1", 1, DELETED)),
     "and never with more than was granted": (
         facts(vpod(deleting=30, left=500), twin()), DeleteTwin("p-1", 30, DELETED),
@@ -245,6 +245,17 @@ def test_the_note_of_a_twin_counts_only_for_the_pod_it_was_made_for() -> None:
     again = copy.deepcopy(exported)
     again["metadata"]["uid"] = "v-2"
     assert decide_pod(facts(again, None)) == CreateTwin()
+
+
+@given(st.timedeltas(timedelta(0), timedelta(seconds=1)), st.integers(1, 600), st.timedeltas(timedelta(0), timedelta(hours=1)))
+def test_no_grace_is_cut_short_and_none_made_longer_than_granted(asked: timedelta, granted: int, later: timedelta) -> None:
+    """The API writes times in whole seconds: of a deletion asked for at :00.9 it says that its grace ends at :30, not :30.9."""
+    deleted = vpod(deleting=granted)
+    decision = decide_pod(replace(facts(deleted, twin()), now=NOON + asked + later))
+    assert isinstance(decision, DeleteTwin)
+    remains = timedelta(seconds=granted) - later
+    assert remains <= timedelta(seconds=decision.grace_seconds) <= timedelta(seconds=granted)
+    assert decision.grace_seconds <= max(1, remains.total_seconds() + 2)
 
 
 @given(VPODS, PPODS, st.booleans(), st.booleans())
