@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.domain.claimorigin import is_proved, stands_for, tell_origin, volumes_behind
 from kubeocean.domain.marks import is_marked
 from kubeocean.domain.provisioning import (
     handle_of,
@@ -63,6 +64,11 @@ class ClaimFacts:
         """The virtual volumes whose data the twin (or a twin of that name) holds."""
         handle = handle_of(self.twin_key, self.cluster_id)
         return tuple(each for each in self.volumes if is_provisioned(each) and each["spec"]["csi"]["volumeHandle"] == handle)
+
+    @property
+    def behind(self) -> tuple[Json, ...]:
+        """The virtual volumes whose data the twin that is there holds."""
+        return volumes_behind(self.twin, self.provisioned) if self.twin else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +139,11 @@ class DropVolume:
 
 @dataclass(frozen=True, slots=True)
 class NoteOrigin:
-    """Somebody took off the twin for which claim it was made: note it again."""
+    """Somebody took off the twin for which claim it was made, or changed it: note it again, and whether it holds data."""
 
     twin: Json
     uid: str
+    provisioned: bool = False
 
 
 Step = Idle | Carry | Serve | Provision | Publish | GiveUp | Remove | Unmark | DropVolume | NoteOrigin
@@ -164,8 +171,8 @@ def is_usable(facts: ClaimFacts) -> bool:
 
 def decide_claim(facts: ClaimFacts) -> Step:
     """Return the next step. Those that take something away still have to prove their premise live."""
-    if facts.twin is not None and (uid := _forgotten_origin(facts, facts.twin)):
-        return NoteOrigin(facts.twin, uid)
+    if facts.twin is not None and (note := _lost_note(facts, facts.twin)):
+        return note
     if doomed := next((each for each in facts.provisioned if _is_over(each, facts)), None):
         return DropVolume(doomed)
     if why := why_over(facts):
@@ -189,17 +196,21 @@ def why_over(facts: ClaimFacts) -> str:
     return "the claim is being deleted" if is_deleting(claim) and not facts.needed else ""
 
 
-def _forgotten_origin(facts: ClaimFacts, twin: Json) -> str:
-    """Return for which claim a twin was made that does not say so any more; "" when it does, or when nobody can tell.
+def _lost_note(facts: ClaimFacts, twin: Json) -> NoteOrigin | None:
+    """Return what is to be noted on a twin that does not say (rightly) for which claim it was made, and that it holds data.
 
-    The volume that stands for its data knows; without one, the name of the twin leads to the claim.
+    The volume that stands for its data knows; without one, the name of a twin that says nothing leads to the claim.
     """
-    if virtual_claim_uid_of(twin) or is_deleting(twin):
-        return ""
-    if is_provisioned_claim(twin) and facts.provisioned:
-        origins = {origin_uid_of(each) for each in facts.provisioned}
-        return origins.pop() if len(origins) == 1 else ""
-    return uid_of(facts.claim) if facts.claim else ""
+    if is_deleting(twin):
+        return None
+    noted, claim_uid = virtual_claim_uid_of(twin), uid_of(facts.claim) if facts.claim else ""
+    if not facts.behind:
+        return NoteOrigin(twin, claim_uid) if claim_uid and not noted else None
+    origin = tell_origin(twin, facts.behind, claim_uid)
+    proved = any(is_proved(each, twin) for each in facts.behind)
+    if origin and (origin != noted or (proved and not is_provisioned_claim(twin))):
+        return NoteOrigin(twin, origin, proved)
+    return None
 
 
 def _holds_data(facts: ClaimFacts, claim: Json) -> bool:
@@ -222,16 +233,13 @@ def is_doomed(volume: Json, origin: str) -> bool:
 
 def keeper(facts: ClaimFacts) -> Json | None:
     """Return the virtual volume for which the twin is kept although its claim is over: it is retained, or another claim's."""
-    if facts.twin is None or not is_provisioned_claim(facts.twin):
-        return None
-    origin = virtual_claim_uid_of(facts.twin)
-    return next((each for each in facts.provisioned if origin_uid_of(each) == origin and not is_doomed(each, origin)), None)
+    return next((each for each in facts.behind if not is_doomed(each, origin_uid_of(each))), None)
 
 
 def _is_over(volume: Json, facts: ClaimFacts) -> bool:
     """Tell whether a virtual volume of ours has neither data nor claim any more."""
     claim, twin = facts.claim, facts.twin
-    if twin is not None and virtual_claim_uid_of(twin) in ("", origin_uid_of(volume)):
+    if twin is not None and stands_for(volume, twin):
         return False
     living = claim is not None and uid_of(claim) == origin_uid_of(volume)
     if living and claim and claim["spec"].get("volumeName") in (None, "", name_of(volume)):

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kubeocean.api import names
+from kubeocean.domain.claimorigin import is_mere_description, volumes_behind
 from kubeocean.domain.claimpair import is_doomed
 from kubeocean.domain.depmap import copy_key, copy_labels, digest_of, meant_hash, origin_of, says_right, trim
 from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, ref_to
 from kubeocean.domain.marks import build_mark_patch, is_marked
 from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import Owner
-from kubeocean.domain.provisioning import handle_of, is_provisioned, is_provisioned_claim, origin_uid_of
+from kubeocean.domain.provisioning import handle_of, is_provisioned, origin_uid_of
 from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
@@ -160,6 +161,8 @@ def _check_storage_twin(twin: Json, scene: StorageScene, kept: set[str]) -> Find
     if (claim is not None and uid_of(claim) == noted) or noted in kept:
         return None
     volume = twin["kind"] == "PersistentVolume"
+    if not volume and _stands_for_data(twin, scene):
+        return None  # the syncer mends what it says of itself, or gives it up with its volume
     resource = PERSISTENTVOLUMES if volume else PERSISTENTVOLUMECLAIMS
     about, source = ref_to(Side.PHYSICAL, resource, twin), Ref(Side.VIRTUAL, PERSISTENTVOLUMECLAIMS, key, noted)
     kind = Kind.ORPHAN_VOLUME if volume else Kind.ORPHAN_CLAIM
@@ -167,10 +170,17 @@ def _check_storage_twin(twin: Json, scene: StorageScene, kept: set[str]) -> Find
     if not (all(key) and noted):
         cause = "it carries our labels and does not say for which virtual claim it was made"
         return Finding(kind, "Stray", about, cause, "look into it, then delete it")
-    if not volume and is_provisioned_claim(twin):
+    if not volume and not is_mere_description(twin, scene.twin_volumes):
         remedy = f"it may hold data: {SYNCER}; or look into it, then delete it"
         return Finding(kind, "ClaimIsGone", about, cause, remedy, origin=source)
     return Finding(kind, "ClaimIsGone", about, cause, SYNCER, Mend.DELETE, source)
+
+
+def _stands_for_data(twin: Json, scene: StorageScene) -> bool:
+    """Tell whether a virtual volume that stays names a claim as the place of its data, whatever the claim says."""
+    handle = handle_of(key_of(twin), scene.cluster_id)
+    named = [each for each in scene.volumes if is_provisioned(each) and each["spec"]["csi"]["volumeHandle"] == handle]
+    return any(not is_doomed(each, origin_uid_of(each)) for each in volumes_behind(twin, named))
 
 
 def _check_claim(claim: Json, scene: StorageScene) -> Finding | None:

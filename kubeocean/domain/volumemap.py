@@ -163,9 +163,12 @@ def build_reminder(twin: Json, volume: Json) -> Json | None:
     return _build_note(twin, {names.BOUND_BY_ANNOTATION: uid_of(volume)})
 
 
-def build_origin_note(twin: Json, uid: str) -> Json:
-    """Return the merge patch that notes on a physical claim for which virtual one it was made."""
-    return _build_note(twin, {names.VIRTUAL_UID_ANNOTATION: uid})
+def build_origin_note(twin: Json, uid: str, *, provisioned: bool) -> Json:
+    """Return the merge patch that notes on a physical claim for which virtual one it was made, and that it holds data."""
+    patch = _build_note(twin, {names.VIRTUAL_UID_ANNOTATION: uid})
+    if provisioned:
+        patch["metadata"]["labels"] = {names.PROVISIONED_LABEL: "true"}
+    return patch
 
 
 def _build_note(twin: Json, note: Mapping[str, str]) -> Json:

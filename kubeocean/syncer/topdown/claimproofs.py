@@ -6,10 +6,12 @@ they contradict the cache, the key waits until the cache has caught up, and is d
 
 from __future__ import annotations
 
+from kubeocean.domain.claimorigin import is_mere_description, is_proved, may_stand_for, stands_for
 from kubeocean.domain.claimpair import ClaimFacts, is_doomed, keeper
+from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.naming import provisioned_volume_name, volume_twin_names
 from kubeocean.domain.ownership import is_ours
-from kubeocean.domain.provisioning import is_provisioned_claim, origin_uid_of
+from kubeocean.domain.provisioning import handle_of, is_provisioned
 from kubeocean.domain.volumemap import virtual_claim_uid_of
 from kubeocean.kube.freshness import Freshness
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, name_of, resource_version_of, uid_of
@@ -34,7 +36,9 @@ class ClaimProofs:
         if live is None and cached is not None:
             return False  # its end will bring us back
         twin = facts.twin
-        return twin is None or not is_provisioned_claim(twin) or await self._is_nobodys_data(facts, twin)
+        if twin is None or is_mere_description(twin, map(name_of, facts.twin_volumes)):
+            return True
+        return await self._is_nobodys_data(facts, twin)
 
     async def _is_nobodys_data(self, facts: ClaimFacts, twin: Json) -> bool:
         """Prove that no virtual volume stands for what is behind a physical claim, or that the one that does may go with it."""
@@ -44,14 +48,25 @@ class ClaimProofs:
         name = provisioned_volume_name(facts.cluster_id, origin)
         volume = await read_virtual(self._pairing, PERSISTENTVOLUMES, ObjectKey("", name))
         if volume is None:
-            return True
+            return await self._stands_for_nothing(facts, twin)
         known = next((each for each in facts.volumes if name_of(each) == name), None)
         if known is None or resource_version_of(known) != resource_version_of(volume):
             self._freshness.expect(facts.key, self._pairing.virtual.storage.volumes, volume)
             return False
         over = facts.claim is None or uid_of(facts.claim) != origin or is_deleting(facts.claim)
         elsewhere = facts.claim is not None and facts.claim["spec"].get("volumeName") not in (None, "", name)
-        return is_doomed(volume, origin) and (over or elsewhere)
+        doomed = is_doomed(volume, origin) and (over or elsewhere)
+        # What the claim says of itself may have been changed: only what its volume confirms goes without another look.
+        return doomed and (is_proved(volume, twin) or await self._stands_for_nothing(facts, twin, besides=name))
+
+    async def _stands_for_nothing(self, facts: ClaimFacts, twin: Json, *, besides: str = "") -> bool:
+        """Prove that no virtual volume of ours stands for what is behind a physical claim, whatever that says of itself."""
+        pairing = self._pairing
+        await pairing.virtual.identity.confirm()
+        live = (await pairing.virtual.calls.list(PERSISTENTVOLUMES, label_selector=marked_selector(facts.cluster_id))).items
+        handle = handle_of(facts.twin_key, facts.cluster_id)
+        named = [each for each in (*facts.provisioned, *live) if is_provisioned(each) and name_of(each) != besides]
+        return not any(each["spec"]["csi"]["volumeHandle"] == handle and may_stand_for(each, twin) for each in named)
 
     async def nothing_left(self, facts: ClaimFacts) -> bool:
         """Prove that no twin of a claim is left; one that is kept for its volume's sake does not count."""
@@ -66,7 +81,7 @@ class ClaimProofs:
     async def data_is_gone(self, facts: ClaimFacts, volume: Json) -> bool:
         """Prove that the physical claim with the data of a virtual volume is gone."""
         twin = await self._physical(facts, facts.twin_key)
-        return twin is None or virtual_claim_uid_of(twin) not in ("", origin_uid_of(volume))
+        return twin is None or not stands_for(volume, twin)
 
     async def _physical(self, facts: ClaimFacts, key: ObjectKey) -> Json | None:
         """Return what is ours under a name, None when nothing is."""

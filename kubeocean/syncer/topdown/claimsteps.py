@@ -108,8 +108,8 @@ class ClaimSteps:
                 return await self._publish(facts, claim, twin)
             case GiveUp(message), dict() as claim:
                 return await self._reset(facts, claim, Blocked(PROVISIONING_FAILED, message))
-            case NoteOrigin(twin, uid), _:
-                await self._patch_twin(facts, build_origin_note(twin, uid))
+            case NoteOrigin(twin, uid, provisioned), _:
+                await self._patch_twin(facts, build_origin_note(twin, uid, provisioned=provisioned))
             case _:
                 await self._end(facts, step)
         return Outcome()

@@ -23,9 +23,10 @@ from kubeocean.domain.claimpair import (
 )
 from kubeocean.domain.claimsize import build_first_request, build_growth, diff_claim_status, diff_request
 from kubeocean.domain.copyfindings import StorageScene, check_storage
-from kubeocean.domain.findings import Kind
+from kubeocean.domain.findings import Kind, Mend
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.provisioning import check_claim, check_class, handle_of
+from kubeocean.domain.volumemap import build_origin_note
 from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.quantity import parse
@@ -108,6 +109,10 @@ MADE = twin(provisioned=True, bound=False, node="node-1")
 GIVEN_UP = changed(MADE, {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": None}}})
 KEPT = ours(policy="Retain", phase="Released")
 KEPT_NO_MORE = changed(KEPT, DELETING)
+AT_PV, AT_OLD = ({"metadata": {"annotations": {"kubeocean.io/physical-name": name}}} for name in ("pv", "old"))
+MISNOTED = twin(uid="u9", provisioned=True)
+STALE = ours(AT_OLD, uid="u0", policy="Retain", phase="Released")
+LEAVING = claim(MARKED, DELETING, volume="", bound=False)
 HEIRS, NOBODYS = {"spec": {"claimRef": {"uid": "u9"}}}, {"spec": {"claimRef": None}}
 CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
     ("nobody needs a bound claim", facts(claim(), carried()), Idle, ""),
@@ -145,6 +150,12 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
     ("data is served", facts(claim(MARKED, volume="edge-u1"), ours(), **SERVED), Serve, ""),
     ("data says no more whose it is", facts(claim(MARKED, volume="edge-u1"), ours(), twin=NAMELESS), NoteOrigin, ""),
     ("nor is there a claim", facts(None, ours(phase="Released"), twin=NAMELESS), NoteOrigin, ""),
+    ("data says that it is none", facts(claim(MARKED, volume="edge-u1"), ours(AT_PV), twin=twin()), NoteOrigin, ""),
+    ("and its claim is gone", facts(None, ours(AT_PV, policy="Retain", phase="Released"), twin=twin()), NoteOrigin, ""),
+    ("data says that it is another's", facts(claim(MARKED, volume="edge-u1"), ours(), twin=MISNOTED), NoteOrigin, ""),
+    ("and is kept for its volume", facts(None, ours(policy="Retain", phase="Released"), twin=MISNOTED), NoteOrigin, ""),
+    ("a claim never bound, beside an earlier one's volume", facts(LEAVING, STALE, twin=MADE), Remove, ""),
+    ("such a volume keeps no twin", facts(claim(MARKED, DELETING), carried(), STALE, twin=twin()), Remove, ""),
     ("data was lost", facts(claim(MARKED, volume="edge-u1"), ours()), Idle, "PhysicalClaimLost"),
     (
         "data is elsewhere",
@@ -201,6 +212,38 @@ def test_next_step(known: ClaimFacts, step: type[Step], reason: str) -> None:
     decided = decide_claim(known)
     assert isinstance(decided, step), decided
     assert (decided.reason if isinstance(decided, Idle) else "") == reason
+
+
+OLD = ours(AT_OLD, DELETING, uid="u0", phase="Released")
+SERVES = claim(MARKED, volume="edge-u1")
+
+
+@pytest.mark.parametrize(("known", "uid", "holds_data"), [
+    (facts(SERVES, ours(AT_PV), twin=twin()), "u1", True),
+    (facts(SERVES, ours(AT_PV), twin=MISNOTED), "u1", True),
+    (facts(SERVES, ours(), twin=MISNOTED), "u1", False),
+    (facts(SERVES, OLD, ours(AT_PV), twin=twin(uid="u0", provisioned=True)), "u1", True),
+    (facts(SERVES, changed(OLD, AT_PV), ours(AT_PV), twin=twin(uid="u0", provisioned=True)), "u1", True),
+    (facts(claim(MARKED), carried(), STALE, twin=twin(uid="")), "u1", False),
+    (facts(claim(MARKED), carried(), changed(STALE, {"metadata": {"annotations": None}}), twin=twin(uid="")), "u1", False),
+], ids=[
+    "its label", "its note", "its note, and its volume does not say where it is", "a note that names one on its way out",
+    "both notes of both", "carried", "carried, beside a volume that says nothing",
+])
+def test_the_note_that_comes_back_is_that_of_whose_data_it_is(known: ClaimFacts, uid: str, holds_data: bool) -> None:
+    step = decide_claim(known)
+    assert isinstance(step, NoteOrigin), step
+    assert (step.uid, step.provisioned) == (uid, holds_data)
+    noted = changed(step.twin, build_origin_note(step.twin, step.uid, provisioned=step.provisioned))
+    assert not isinstance(decide_claim(replace(known, twin=noted)), NoteOrigin)
+
+
+@pytest.mark.parametrize("known", [
+    facts(SERVES, ours(AT_PV), twin=twin(DELETING, uid="u9", provisioned=True)),
+    facts(None, ours(AT_PV, uid="u2"), ours(AT_PV, uid="u3"), twin=MISNOTED),
+], ids=["it goes anyway", "two volumes contradict each other"])
+def test_what_nobody_can_tell_is_not_noted(known: ClaimFacts) -> None:
+    assert not isinstance(decide_claim(known), NoteOrigin)
 
 
 GOOD = facts(claim(), carried(), twin=twin(), twin_volumes=(twin_volume(),))
@@ -312,3 +355,17 @@ def test_verify_calls_an_orphan_what_the_syncer_would_remove_and_nothing_else(vo
         Owner("virtual", "edge"), "edge", "mount", {}, [volume], {TWIN_KEY: twin(provisioned=True)}, {}, frozenset()
     )
     assert (Kind.ORPHAN_CLAIM in {finding.kind for finding in check_storage(scene)}) is orphan
+
+
+def storage(*volumes: Json, below: Json) -> StorageScene:
+    return StorageScene(Owner("virtual", "edge"), "edge", "mount", {}, list(volumes), {TWIN_KEY: below}, {}, frozenset())
+
+
+def test_verify_takes_no_lenders_word_for_whose_data_it_is() -> None:
+    retained, where = ours(AT_PV, policy="Retain", phase="Released"), {"metadata": {"annotations": {
+        "kubeocean.io/virtual-namespace": "ns", "kubeocean.io/virtual-name": "data",
+    }}}
+    for below in (twin(where, uid="u9"), twin(where, uid="u9", provisioned=True)):
+        assert list(check_storage(storage(retained, below=below))) == [], "a volume stands for it"
+        [orphan] = check_storage(storage(below=below))
+        assert (orphan.kind, orphan.mend) == (Kind.ORPHAN_CLAIM, Mend.NOTHING), "nobody's, and yet it may hold data"

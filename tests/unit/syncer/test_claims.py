@@ -339,6 +339,86 @@ async def test_data_whose_claim_is_noted_no_more_stays_and_the_note_comes_back()
         assert served(case)
 
 
+LABEL_OFF = {"labels": {names.PROVISIONED_LABEL: None}}
+NOTE_CHANGED = {"annotations": {names.VIRTUAL_UID_ANNOTATION: "somebody-elses"}}
+
+
+@pytest.mark.parametrize("altered", [LABEL_OFF, NOTE_CHANGED, LABEL_OFF | NOTE_CHANGED], ids=["label", "note", "both"])
+@pytest.mark.parametrize("retained", [False, True], ids=["in use", "retained"])
+async def test_data_whose_marks_a_lender_changes_stays_and_the_marks_come_back(altered: Json, retained: bool) -> None:
+    case = Case()
+    case.provisioned(policy="Retain")
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        if retained:
+            case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+            await asyncio.sleep(SETTLED)
+        case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, {"metadata": altered})
+        await asyncio.sleep(SETTLED)
+        twin = kept(case)
+        assert annotations_of(twin)[names.VIRTUAL_UID_ANNOTATION] == "uid-persistentvolumeclaims-data"
+        assert labels_of(twin)[names.PROVISIONED_LABEL] == "true"
+        assert served(case) is not retained
+
+
+@pytest.mark.parametrize("altered", [LABEL_OFF, NOTE_CHANGED, LABEL_OFF | NOTE_CHANGED], ids=["label", "note", "both"])
+async def test_data_goes_by_no_mark_of_its_own_while_no_process_of_ours_looks(altered: Json) -> None:
+    case = Case()
+    case.provisioned(policy="Retain")
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, {"metadata": altered})
+    case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        assert kept(case)
+        assert case.virtual() is None
+
+
+async def test_data_is_not_deleted_on_the_word_of_a_note_that_names_a_claim_on_its_way_out() -> None:
+    case = Case()
+    case.provisioned()
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+    server, name = case.world.virtual_server, "edge-uid-persistentvolumeclaims-data"
+    volume = server.find(PERSISTENTVOLUMES, name)
+    attributes = {"volumeAttributes": {"virtualUID": "earlier"}}
+    server.put(PERSISTENTVOLUMES, apply_merge(volume, {
+        "metadata": {
+            "name": "edge-earlier", "uid": "uid-earlier", "deletionTimestamp": "2026-01-01T12:00:00Z",
+            "annotations": {names.PHYSICAL_NAME_ANNOTATION: "gone"},
+        },
+        "spec": {"csi": attributes, "claimRef": {"uid": "earlier"}}, "status": {"phase": "Released"},
+    }))
+    note = {"metadata": {"annotations": {names.VIRTUAL_UID_ANNOTATION: "earlier"}}}
+    case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, note)
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        assert kept(case)
+        assert served(case)
+
+
+async def test_a_claim_never_bound_goes_although_an_earlier_ones_volume_is_retained() -> None:
+    case = Case()
+    case.provisioned(policy="Retain")
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+        await asyncio.sleep(SETTLED)
+        case.world.physical_server.remove(PERSISTENTVOLUMECLAIMS, TWIN)  # and the data is lost; its volume stays
+        volume = case.world.physical_server.find(PERSISTENTVOLUMES, "made")
+        case.world.physical_server.put(PERSISTENTVOLUMES, apply_merge(volume, {"spec": {"claimRef": None}}))
+        case.full = True
+        case.claim(storageClassName="fast")
+        uid = {"metadata": {"uid": "uid-second", "annotations": {SELECTED_NODE: "vnode-edge-node-1"}}}
+        case.change(case.world.virtual_server, PERSISTENTVOLUMECLAIMS, KEY, uid)
+        await asyncio.sleep(SETTLED)
+        case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+        await asyncio.sleep(SETTLED)
+        assert case.twin() is None
+        assert case.virtual() is None
+
+
 async def test_data_that_nothing_shows_whose_it_is_is_never_deleted() -> None:
     case = Case()
     case.provisioned()
