@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from kubeocean.api import names
-from kubeocean.checks.opening import Sides
+from kubeocean.checks.opening import Sides, read_spec
 from kubeocean.domain.depmap import Step as CopyStep
 from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
@@ -27,7 +27,7 @@ from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_p
 from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
-from kubeocean.kube.errors import ApiError, Conflict, NotFound
+from kubeocean.kube.errors import ApiError, ConfigError, Conflict, NotFound
 from kubeocean.kube.meta import (
     Json,
     annotations_of,
@@ -56,8 +56,7 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "not mended by itself"
     try:
         await sides.confirm()
-        if finding.mend in _MAKES and not await sides.is_still_bound():
-            raise Left("the binding is being removed, or was: unbinding has the word")
+        await _must_be_bound(sides, finding)
         return True, await mend(sides, finding)
     except Left as why:
         return False, f"left: {why}"
@@ -65,6 +64,22 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "left: it changed at this very moment; look again"
     except ApiError as error:
         return False, f"left: {error}"
+
+
+async def _must_be_bound(sides: Sides, finding: Finding) -> None:
+    """Return when the binding still says what it said when it was looked: whom it serves, and where."""
+    binding = await sides.read_binding()
+    if binding is None or (finding.mend in _MAKES and is_deleting(binding)):
+        raise Left("the binding is being removed, or was: unbinding has the word")
+    try:
+        edited = read_spec(binding) != sides.spec
+    except ConfigError:
+        edited = True
+    if edited:
+        raise Left("the binding was edited meanwhile; look again")
+    # The syncer may leave an earlier namespace at any moment.
+    if sides.mount_namespace != sides.spec.mount_namespace and (moved := await sides.moved_to()):
+        raise Left(f"twins live in namespace {moved} by now; look again")
 
 
 # --- live reads ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from kubeocean.checks.leftovers import cluster_ids_of, look_for_leftovers, take_off
+from kubeocean.checks.leftovers import look_for_leftovers, take_off
 from kubeocean.checks.looking import look
 from kubeocean.checks.opening import Sides, choose_bindings, open_sides, open_virtual, read_bindings
 from kubeocean.checks.repairing import repair
@@ -78,10 +78,9 @@ async def run_verify(request: Request, progress: Callable[[str], None] = lambda 
     async with open_virtual(request.kubeconfig) as virtual:
         verdicts = []
         bindings = await read_bindings(virtual)
-        cluster_ids = cluster_ids_of(bindings)
         for binding in choose_bindings(bindings, request.binding):
             progress(f"looking at both sides of {name_of(binding)}, twice")
-            verdicts.append(await _verify_binding(virtual, binding, request, cluster_ids))
+            verdicts.append(await _verify_binding(virtual, binding, bindings, request))
         if not request.binding:
             progress("looking for what bindings left that are gone, twice")
             left = await _verify_leftovers(virtual, request)
@@ -100,16 +99,16 @@ async def _verify_leftovers(virtual: Client, request: Request) -> Verdict:
     return Verdict("", tuple(told), tuple(sorted(notes)))
 
 
-async def _verify_binding(virtual: Client, binding: Json, request: Request, cluster_ids: frozenset[str]) -> Verdict:
+async def _verify_binding(virtual: Client, binding: Json, bindings: list[Json], request: Request) -> Verdict:
     try:
-        async with open_sides(virtual, binding) as sides:
-            return await _compare(sides, request, cluster_ids)
+        async with open_sides(virtual, binding, bindings) as sides:
+            return await _compare(sides, request)
     except KubeError as error:
         return Verdict(name_of(binding), error=str(error))
 
 
-async def _compare(sides: Sides, request: Request, cluster_ids: frozenset[str]) -> Verdict:
-    look_now = partial(look, sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
+async def _compare(sides: Sides, request: Request) -> Verdict:
+    look_now = partial(look, sides, time_zone=request.time_zone)
     before = verify((await look_now()).snapshot)
     await asyncio.sleep(request.settle)
     second = await look_now()

@@ -23,9 +23,8 @@ from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_g
 from tests.unit.syncer.world import Server
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SPEC = ClusterBindingSpec.model_validate({
-    "clusterID": "edge", "secretRef": {"name": "s", "namespace": "s"}, "mountNamespace": "lent",
-})
+WRITTEN: Json = {"clusterID": "edge", "secretRef": {"name": "s", "namespace": "s"}, "mountNamespace": "lent"}
+SPEC = ClusterBindingSpec.model_validate(WRITTEN)
 SCENE = PodScene(OWNER, "lent", {VNODE: NODE}.get)
 
 
@@ -37,7 +36,9 @@ class Clusters:
         for server in (self.virtual, self.physical):
             server.put(NAMESPACES, {"metadata": {"name": "kube-system"}})
         self.physical.put(NAMESPACES, {"metadata": {"name": "lent"}})
-        self.bound = self.virtual.put(CLUSTERBINDINGS, {"metadata": {"name": "b", "finalizers": ["f"]}})
+        self.bound = self.virtual.put(CLUSTERBINDINGS, {
+            "metadata": {"name": "b", "finalizers": [names.BINDING_SYNCER_FINALIZER]}, "spec": WRITTEN,
+        })
         vpod, twin = pair()
         self.vpod, self.twin = self.virtual.put(PODS, vpod), self.physical.put(PODS, twin)
         self.above, self.below = Identity(cast(Client, self.virtual)), Identity(cast(Client, self.physical))
@@ -124,6 +125,43 @@ async def test_nothing_is_made_once_the_binding_is_on_its_way_out(clusters: Clus
     assert clusters.writes == []
     clusters.virtual.put(CLUSTERBINDINGS, clusters.bound)
     assert await repair(sides, finding) == (True, "copied")
+
+
+@pytest.mark.parametrize("change", [
+    {"mountNamespace": "another"}, {"serviceNamespaces": ["shop"]}, {"timeZone": "Mars"}, {"clusterID": "Not valid!"},
+], ids=str)
+async def test_nothing_is_done_on_the_strength_of_a_spec_that_was_edited_meanwhile(clusters: Clusters, change: Json) -> None:
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "spec": {**WRITTEN, **change}})
+    assert await repair(clusters.sides, orphan(clusters)) == (False, "left: the binding was edited meanwhile; look again")
+    assert clusters.writes == []
+
+
+@pytest.mark.parametrize("change", [{"uid": "made anew"}, None], ids=str)
+async def test_nobody_is_lost_for_a_binding_that_is_gone(clusters: Clusters, change: Json | None) -> None:
+    finding = check_vpod(clusters.vpod, None, SCENE)
+    assert finding
+    sides = clusters.sides
+    clusters.physical.remove(PODS, ObjectKey("lent", clusters.twin["metadata"]["name"]))
+    clusters.virtual.remove(CLUSTERBINDINGS, ObjectKey("", "b"))
+    if change:
+        clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "metadata": {**clusters.bound["metadata"], **change}})
+    mended, done = await repair(sides, finding)
+    assert (mended, "unbinding has the word" in done) == (False, True)
+    assert clusters.writes == []
+
+
+async def test_nobody_is_lost_in_a_namespace_that_the_syncer_left_meanwhile(clusters: Clusters) -> None:
+    """The spec was edited long ago, twins lived in the earlier namespace still: until the last of them was gone."""
+    finding = check_vpod(clusters.vpod, None, SCENE)
+    assert finding
+    edited = {**WRITTEN, "mountNamespace": "next"}
+    clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "spec": edited})
+    sides = replace(clusters.sides, spec=ClusterBindingSpec.model_validate(edited))
+    clusters.physical.remove(PODS, ObjectKey("lent", clusters.twin["metadata"]["name"]))
+    clusters.physical.put(PODS, {**clusters.twin, "metadata": {**clusters.twin["metadata"], "namespace": "next"}})
+    assert await repair(sides, finding) == (False, "left: twins live in namespace next by now; look again")
+    assert clusters.writes == []
 
 
 async def test_a_pod_is_lost_only_when_its_twin_is_proved_gone(clusters: Clusters) -> None:
