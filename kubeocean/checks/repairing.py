@@ -19,17 +19,20 @@ from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
 from kubeocean.domain.hostports import placeholder_labels
 from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
+from kubeocean.domain.mirrorfindings import NOT_MIRRORED
 from kubeocean.domain.mirrors import Change, Create, Remove
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podfindings import node_of
 from kubeocean.domain.podpair import is_or_becomes_twin_of, is_twin_of, recorded_twin
 from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
+from kubeocean.domain.servicemap import is_mirrored, service_of_slice
 from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.errors import ApiError, ConfigError, Conflict, NotFound
 from kubeocean.kube.meta import (
     Json,
+    ObjectKey,
     annotations_of,
     is_deleting,
     labels_of,
@@ -38,10 +41,8 @@ from kubeocean.kube.meta import (
     resource_version_of,
     uid_of,
 )
-from kubeocean.kube.resources import NODES, PODS
+from kubeocean.kube.resources import NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
 
-# Of this the original may well live: that it is not to be mirrored is the binding's word.
-_MAY_LIVE = "NotMirrored"
 _MAKES = frozenset({Mend.COPY, Mend.STEP, Mend.MARK})
 
 
@@ -117,14 +118,31 @@ def _must_be_ours(sides: Sides, ref: Ref, live: Json) -> None:
 async def _must_be_over(sides: Sides, finding: Finding) -> None:
     """Return when what the object stands for is proved gone."""
     origin = finding.origin
-    if origin is None or finding.reason == _MAY_LIVE:
+    if origin is None:
         return  # the look just made, a whole list of a confirmed cluster, is the proof
     live = await _read(sides, origin)
+    if finding.reason == NOT_MIRRORED:
+        if live is not None and await _is_mirrored(sides, origin.resource, live):
+            raise Left(f"{origin} is there, and is to be mirrored")
+        return
     if live is None or (origin.uid and uid_of(live) != origin.uid):
         return
     if finding.kind is Kind.ORPHAN_COPY and not is_marked(live, sides.spec.cluster_id):
         return  # whoever needs a copy has it marked before anything else
     raise Left(f"{origin} lives after all")
+
+
+async def _is_mirrored(sides: Sides, resource: Resource, live: Json) -> bool:
+    """Tell whether an object of the virtual cluster has a copy as long as it is there, be it about to go."""
+    if resource == NETWORKPOLICIES:
+        return True  # whether its namespace has Pods here, or twins are left that it guards, its syncer knows
+    if namespace_of(live) not in sides.spec.service_namespaces:
+        return False
+    if resource == SERVICES:
+        return is_mirrored(live)
+    key = ObjectKey(namespace_of(live), service_of_slice(live))
+    service = await _read(sides, Ref(Side.VIRTUAL, SERVICES, key)) if key.name else None
+    return service is not None and is_mirrored(service)
 
 
 # --- the mends -------------------------------------------------------------------------------------------------------

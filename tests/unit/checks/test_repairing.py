@@ -18,7 +18,17 @@ from kubeocean.domain.naming import physical_name
 from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check_token_secret, check_twin, check_vpod
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, ObjectKey, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    NETWORKPOLICIES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
 from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 from tests.unit.syncer.world import Server
 
@@ -227,6 +237,66 @@ async def test_the_label_of_another_borrower_stays(clusters: Clusters) -> None:
 async def test_what_nothing_mends_is_left(clusters: Clusters) -> None:
     given: dict[str, Any] = {"about": ref_to(Side.VIRTUAL, PODS, clusters.vpod), "cause": "c", "remedy": "r"}
     assert (await repair(clusters.sides, Finding(Kind.WRONG_NODE, "RunsElsewhere", **given)))[0] is False
+
+
+def service(namespace: str = "shop", **spec: str) -> Json:
+    return {"metadata": {"name": "web", "namespace": namespace, "uid": "u-web"}, "spec": {"ports": [], **spec}}
+
+
+def endpoints(namespace: str = "shop", of: str = "web") -> Json:
+    labels = {"kubernetes.io/service-name": of}
+    metadata = {"name": "web", "namespace": namespace, "uid": "u-web", "labels": labels}
+    return {"metadata": metadata, "endpoints": [], "addressType": "IPv4"}
+
+
+POLICY: Json = {"metadata": {"name": "web", "namespace": "shop", "uid": "u-web"}, "spec": {"podSelector": {}}}
+LEAVING = {"deletionTimestamp": "2026-01-01T12:00:00Z", "finalizers": ["somebody/s"]}
+_STAYS, _GOES = False, True
+ORIGINALS: dict[str, tuple[Resource, list[tuple[Resource, Json]], bool]] = {
+    "of a Service that is gone": (SERVICES, [], _GOES),
+    "of a Service": (SERVICES, [(SERVICES, service())], _STAYS),
+    "of a Service that is about to go": (
+        SERVICES, [(SERVICES, {**service(), "metadata": {**service()["metadata"], **LEAVING}})], _STAYS,
+    ),
+    "of a Service made anew": (
+        SERVICES, [(SERVICES, {**service(), "metadata": {**service()["metadata"], "uid": "2"}})], _STAYS,
+    ),
+    "of a Service that became ExternalName": (SERVICES, [(SERVICES, service(type="ExternalName"))], _GOES),
+    "of a Service whose namespace is not listed": (SERVICES, [(SERVICES, service("other"))], _GOES),
+    "of a slice whose Service is there": (ENDPOINTSLICES, [(ENDPOINTSLICES, endpoints()), (SERVICES, service())], _STAYS),
+    "of a slice whose Service is gone": (ENDPOINTSLICES, [(ENDPOINTSLICES, endpoints())], _GOES),
+    "of a slice of no Service": (ENDPOINTSLICES, [(ENDPOINTSLICES, endpoints(of="")), (SERVICES, service())], _GOES),
+    "of a slice whose namespace is not listed": (
+        ENDPOINTSLICES, [(ENDPOINTSLICES, endpoints("other")), (SERVICES, service("other"))], _GOES,
+    ),
+    "of a policy that is gone": (NETWORKPOLICIES, [], _GOES),
+    "of a policy": (NETWORKPOLICIES, [(NETWORKPOLICIES, POLICY)], _STAYS),
+}
+
+
+@pytest.mark.parametrize("case", ORIGINALS)
+async def test_before_a_mirror_goes_it_is_asked_live_whether_its_original_is_to_be_mirrored(
+    clusters: Clusters, case: str
+) -> None:
+    resource, there, goes = ORIGINALS[case]
+    for kind, obj in there:
+        clusters.virtual.put(kind, obj)
+    spec = {**WRITTEN, "serviceNamespaces": ["shop"]}
+    clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "spec": spec})
+    sides = replace(clusters.sides, spec=ClusterBindingSpec.model_validate(spec))
+    namespace = there[0][1]["metadata"]["namespace"] if there else "shop"
+    notes = {names.VIRTUAL_NAMESPACE_ANNOTATION: namespace, names.VIRTUAL_NAME_ANNOTATION: "web"}
+    made = clusters.physical.put(resource, {"metadata": {
+        "name": physical_name("web", namespace), "namespace": "lent", "labels": OWNER.labels(),
+        "annotations": {**OWNER.annotations(), **notes, names.VIRTUAL_UID_ANNOTATION: "u-web"},
+    }})
+    finding = Finding(
+        Kind.ORPHAN_MIRROR, "NotMirrored", ref_to(Side.PHYSICAL, resource, made), "c", "r", Mend.DELETE,
+        Ref(Side.VIRTUAL, resource, ObjectKey(namespace, "web"), "u-web"),
+    )
+    mended, _ = await repair(sides, finding)
+    assert mended is goes
+    assert clusters.writes == ([f"delete {resource.plural}"] if goes else [])
 
 
 def stuck(clusters: Clusters, node: str = VNODE) -> Finding:

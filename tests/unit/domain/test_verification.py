@@ -287,6 +287,25 @@ def test_a_copy_that_the_driver_of_a_volume_reads_stays_when_its_original_is_gon
     assert Kind.ORPHAN_COPY not in {kind for kind, _ in found(replace(snapshot, physical=physical))}
 
 
+LEAVING = {"deletionTimestamp": "2026-01-01T12:00:00Z", "finalizers": ["somebody/s"]}
+
+
+@pytest.mark.parametrize("copies", ["as they were", "changed", "without annotations", "gone"])
+@pytest.mark.parametrize("resource", [SERVICES, ENDPOINTSLICES, NETWORKPOLICIES])
+def test_a_mirror_stays_as_long_as_its_original_which_may_be_about_to_go(resource: Resource, copies: str) -> None:
+    snapshot = healthy()
+    virtual, physical = copy.deepcopy(dict(snapshot.virtual)), copy.deepcopy(dict(snapshot.physical))
+    virtual[resource][0]["metadata"] |= LEAVING
+    match copies:
+        case "changed":
+            physical[resource][0] |= {"spec": {"podSelector": {}, "ports": []}, "endpoints": []}
+        case "without annotations":
+            physical[resource][0]["metadata"]["annotations"] = {}
+        case "gone":
+            physical[resource] = []
+    assert found(replace(snapshot, virtual=virtual, physical=physical)) == set()
+
+
 def step_of(findings: list[Finding], kind: Kind) -> object:
     return next(finding.step for finding in findings if finding.kind is kind)
 
