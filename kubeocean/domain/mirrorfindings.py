@@ -1,8 +1,8 @@
 """What is wrong with mirrored Services, EndpointSlices and NetworkPolicies: the copies are built anew, and compared.
 
 What a copy should be decides `servicemap` or `netpolicymap`, whether it is that `mirrors.decide_copy`; so a syncer that would
-write nothing here is told nothing, and what it would write is what mends. An original that is about to go keeps its copy until it
-is gone; what the copy says meanwhile is not judged.
+write nothing here is told nothing, and what it would write is what mends. An original that is about to go keeps its copy until
+it is gone; what the copy says meanwhile is not judged.
 """
 
 from __future__ import annotations

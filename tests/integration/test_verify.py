@@ -351,7 +351,7 @@ async def test_marks_of_a_binding_that_there_is_not_are_told_and_come_off(federa
     def left(*args: str) -> list[dict[str, Any]]:
         done = kubeocean(federation, "verify", "--output=json", "--settle=0.5", *args)
         assert done.returncode in (0, 1), done.stderr
-        found = json.loads(done.stdout)["leftByGoneBindings"]
+        found = json.loads(done.stdout)["goneBindings"]["findings"]
         return [each for each in found if each["object"]["namespace"] == namespace]
 
     (finding,) = left()

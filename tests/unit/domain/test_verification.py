@@ -228,6 +228,16 @@ def test_what_was_not_read_is_not_judged(resource: Resource) -> None:
     assert found(replace(snapshot, virtual=above)) == found(replace(snapshot, physical=below)) == set()
 
 
+def test_without_the_volumes_no_copy_of_a_secret_is_left_over() -> None:
+    """The driver of one may read it: it would be deleted although a volume cannot be mounted without."""
+    snapshot = healthy()
+    key = of_ours(build_copy(marked("key", "Secret", data={"k": "ZA=="}), OWNER, "lent"))
+    physical = {**snapshot.physical, SECRETS: [*snapshot.physical[SECRETS], key]}
+    assert (Kind.ORPHAN_COPY, "NotInUse") in found(replace(snapshot, physical=physical))
+    del physical[PERSISTENTVOLUMES]
+    assert found(replace(snapshot, physical=physical)) == set()
+
+
 def test_a_foreign_object_is_never_found() -> None:
     snapshot = healthy()
     physical = copy.deepcopy(dict(snapshot.physical))
