@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from kubeocean.api import names
 from kubeocean.checks.opening import Sides, read_spec
 from kubeocean.domain.depmap import Step as CopyStep
-from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
+from kubeocean.domain.depmap import build_copy, build_copy_patch, copy_key, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
 from kubeocean.domain.hostports import placeholder_labels
 from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
 from kubeocean.domain.mirrorfindings import NOT_MIRRORED
 from kubeocean.domain.mirrors import Change, Create, Remove
+from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podfindings import node_of
 from kubeocean.domain.podpair import is_or_becomes_twin_of, is_twin_of, recorded_twin
@@ -41,7 +42,7 @@ from kubeocean.kube.meta import (
     resource_version_of,
     uid_of,
 )
-from kubeocean.kube.resources import NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
+from kubeocean.kube.resources import NETWORKPOLICIES, NODES, PERSISTENTVOLUMES, PODS, SERVICES, Resource
 
 _MAKES = frozenset({Mend.COPY, Mend.STEP, Mend.MARK})
 
@@ -167,8 +168,20 @@ async def _unmark(sides: Sides, finding: Finding) -> str:
     patch = build_unmark_patch(live, sides.spec.cluster_id)
     if patch is None:
         raise Left("it carries no mark of ours any more")
+    for place in _places_of_copies(sides, about):
+        if (copied := await _read(sides, place)) and is_ours(copied, sides.owner):
+            raise Left(f"{place} is there, which is made of it")
     await sides.virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
     return "our marks are off"
+
+
+def _places_of_copies(sides: Sides, original: Ref) -> list[Ref]:
+    """Return where copies of a marked object are: while one is, its finalizer holds the original."""
+    if original.resource == PERSISTENTVOLUMES:
+        keys = [ObjectKey("", name) for name in volume_twin_names(original.key.name, sides.owner.annotation)]
+    else:
+        keys = [copy_key(original.key, sides.mount_namespace)]
+    return [Ref(Side.PHYSICAL, original.resource, key) for key in keys]
 
 
 async def _mark(sides: Sides, finding: Finding) -> str:

@@ -14,16 +14,18 @@ from kubeocean.checks.opening import Sides
 from kubeocean.checks.repairing import repair
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side, ref_to
-from kubeocean.domain.naming import physical_name
+from kubeocean.domain.naming import physical_name, volume_twin_names
 from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check_token_secret, check_twin, check_vpod
 from kubeocean.kube.client import Client
-from kubeocean.kube.meta import Json, ObjectKey, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, finalizers_of, uid_of
 from kubeocean.kube.resources import (
     CONFIGMAPS,
     ENDPOINTSLICES,
     NAMESPACES,
     NETWORKPOLICIES,
     NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODS,
     SECRETS,
     SERVICES,
@@ -209,6 +211,33 @@ async def test_a_copy_that_came_into_use_stays(clusters: Clusters) -> None:
     mended, _ = await repair(clusters.sides, finding)
     assert not mended
     assert clusters.writes == []
+
+
+COPIES = {
+    CONFIGMAPS: ("lent", physical_name("data", "shop")), SECRETS: ("lent", physical_name("data", "shop")),
+    PERSISTENTVOLUMECLAIMS: ("lent", physical_name("data", "shop")),
+    PERSISTENTVOLUMES: ("", volume_twin_names("data", OWNER.annotation)[0]),
+}
+
+
+@pytest.mark.parametrize("resource", COPIES, ids=lambda resource: resource.plural)
+async def test_our_finalizer_stays_on_what_has_a_copy_after_all_and_no_copy_of_others_holds_it(
+    clusters: Clusters, resource: Resource
+) -> None:
+    mark = "kubeocean.io/finalizer-edge"
+    original = clusters.virtual.put(resource, {"metadata": {
+        "name": "data", "namespace": "shop" if resource.namespaced else "", "finalizers": ["his", mark],
+    }})
+    finding = Finding(Kind.STALE_MARK, "NotInUse", ref_to(Side.VIRTUAL, resource, original), "c", "r", Mend.UNMARK)
+    namespace, name = COPIES[resource]
+    metadata: Json = {"name": name, "namespace": namespace, "labels": OWNER.labels(), "annotations": OWNER.annotations()}
+    clusters.physical.put(resource, {"metadata": metadata})
+    mended, done = await repair(clusters.sides, finding)
+    assert (mended, "is there, which is made of it" in done) == (False, True)
+    assert clusters.writes == []
+    clusters.physical.put(resource, {"metadata": {**metadata, "labels": {}, "annotations": {}}})
+    assert await repair(clusters.sides, finding) == (True, "our marks are off")
+    assert finalizers_of(clusters.virtual.find(resource, "data", original["metadata"]["namespace"])) == ["his"]
 
 
 async def test_the_token_of_a_pod_that_is_gone_goes_and_that_of_one_that_has_finished_stays(clusters: Clusters) -> None:
