@@ -63,10 +63,13 @@ def verify(
 
     from rich.console import Console
 
+    from kubeocean.api.zone import describe_unknown, is_zone
     from kubeocean.checks.verifying import Request, exit_code, run_verify
     from kubeocean.checks.verifyreport import as_json, print_verdicts
     from kubeocean.cli.running import failing_with, run_to_end
 
+    if not is_zone(time_zone):
+        raise typer.BadParameter(describe_unknown(time_zone), param_hint="--time-zone")
     request = Request(kubeconfig, binding, repair, settle, time_zone)
     errors = Console(stderr=True, soft_wrap=True)
     with failing_with(2):
