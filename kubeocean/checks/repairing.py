@@ -251,7 +251,7 @@ async def _mirror(sides: Sides, finding: Finding) -> str:
     patch = diff_pod_status(vpod, twin)
     if patch is None:
         raise Left("it says the same again")
-    await _patch_status(sides, vpod, patch)
+    await patch_status(sides, vpod, patch)
     return "the twin's status is on it"
 
 
@@ -263,7 +263,7 @@ async def _lose(sides: Sides, finding: Finding) -> str:
         raise Left("it is not waiting for a twin any more")
     if twin is not None and is_or_becomes_twin_of(twin, vpod, sides.owner):
         raise Left("its twin lives after all")
-    await _patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
+    await patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
     return f"declared Failed/{names.PHYSICAL_POD_LOST}"
 
 
@@ -283,10 +283,11 @@ async def _release(sides: Sides, finding: Finding) -> str:
     return "released: its twin is gone"
 
 
-async def _patch_status(sides: Sides, vpod: Json, patch: Json) -> None:
+async def patch_status(sides: Sides, vpod: Json, patch: Json, *, dry_run: bool = False) -> Json:
+    """Write to the status of a virtual Pod as it was read, and return what is stored; Conflict when it is another by now."""
     patch = {**patch, "metadata": {**patch["metadata"], "resourceVersion": resource_version_of(vpod)}}
-    await sides.virtual.patch(
-        PODS, name_of(vpod), namespace_of(vpod), patch, kind=PatchType.STRATEGIC, subresource="status"
+    return await sides.virtual.patch(
+        PODS, name_of(vpod), namespace_of(vpod), patch, kind=PatchType.STRATEGIC, subresource="status", dry_run=dry_run
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from kubeocean.checks.futile import without_futile
 from kubeocean.checks.leftovers import look_for_leftovers, take_off
 from kubeocean.checks.looking import Look, look
 from kubeocean.checks.opening import Sides, choose_bindings, open_sides, open_virtual, read_bindings
@@ -115,7 +116,7 @@ async def _compare(sides: Sides, request: Request) -> Verdict:
     first = await look_now()
     await asyncio.sleep(request.settle)
     second = await look_now()
-    found = lasting(verify(first.snapshot), verify(second.snapshot))
+    found = await without_futile(sides, lasting(verify(first.snapshot), verify(second.snapshot)))
     verdict = Verdict(
         sides.binding, tuple(map(Told, found)), _noted(first, second), pods=second.snapshot.count_pods(),
         nodes=len(second.snapshot.own_vnodes()),

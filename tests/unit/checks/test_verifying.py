@@ -37,12 +37,16 @@ class Run:
         async def opened(*_: object) -> AsyncIterator[SimpleNamespace]:
             yield SimpleNamespace(binding="b")
 
+        async def all_of_them(_: object, findings: list[Finding]) -> list[Finding]:
+            return findings
+
         async def bindings(_: object) -> list[Json]:
             return [{"metadata": {"name": "b"}, "spec": {"clusterID": "edge"}}]
 
         for name, stand_in in {
             "open_virtual": opened, "open_sides": opened, "read_bindings": bindings, "look": self._look,
             "repair": self._repair, "look_for_leftovers": self._look_for_leftovers, "take_off": self._repair,
+            "without_futile": all_of_them,
         }.items():
             monkeypatch.setattr(verifying, name, stand_in)
 
