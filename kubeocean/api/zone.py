@@ -14,12 +14,23 @@ UNKNOWN_ZONE: Final = "unknown"  # stands for one that a binding names and nobod
 _REMEDY = "write an IANA time zone such as Europe/Berlin, Asia/Shanghai or UTC"
 
 
-def _known(name: str) -> str:
+def is_zone(name: str) -> bool:
+    """Tell whether there is an IANA time zone of this name."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown, malformed, and a directory of zones such as "Europe"
-        context = {"name": repr(name), "remedy": _REMEDY}
-        raise PydanticCustomError("time_zone", "{name} is no known time zone; {remedy}", context) from None
+        return False
+    return True
+
+
+def describe_unknown(name: str) -> str:
+    """Return what is to be said of a name that is no zone."""
+    return f"{name!r} is no known time zone; {_REMEDY}"
+
+
+def _known(name: str) -> str:
+    if not is_zone(name):
+        raise PydanticCustomError("time_zone", "{problem}", {"problem": describe_unknown(name)})
     return name
 
 

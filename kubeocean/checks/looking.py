@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 
 from kubeocean.api import names
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
-from kubeocean.checks.opening import Sides
+from kubeocean.checks.opening import Sides, cluster_ids_of, read_bindings
 from kubeocean.domain.findings import Side
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.verification import Snapshot
 from kubeocean.kube.client import Client
-from kubeocean.kube.errors import Forbidden, NotFound
+from kubeocean.kube.errors import ConfigError, Forbidden, NotFound
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import (
     CONFIGMAPS,
@@ -56,11 +56,17 @@ class Look:
     notes: tuple[str, ...]
 
 
-async def look(sides: Sides, *, time_zone: str = "UTC", cluster_ids: frozenset[str] = frozenset()) -> Look:
-    """Read both sides now. Raises KubeError when a server does not answer, or Pods or Nodes may not be read."""
+async def look(sides: Sides, *, time_zone: str = "UTC") -> Look:
+    """Read both sides now. Raises KubeError when a server does not answer, or Pods or Nodes may not be read.
+
+    The bindings are read last: a node may be noted as that of one which was made only just before.
+    """
     reader = _Reader(sides)
     await sides.confirm()
     physical, virtual, marked = await asyncio.gather(reader.physical(), reader.virtual(), reader.marked())
+    if moved := await sides.moved_to():
+        raise ConfigError(f"twins live in namespace {moved} by now, {sides.mount_namespace} was looked into: look again")
+    cluster_ids = cluster_ids_of(await read_bindings(sides.virtual))
     snapshot = Snapshot(
         sides.binding, sides.spec, sides.owner, sides.mount_namespace, datetime.now(UTC), virtual, physical, marked, time_zone,
         cluster_ids,

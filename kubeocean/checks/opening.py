@@ -1,29 +1,33 @@
 """The way to both sides of a binding for somebody who only has the kubeconfig of the virtual cluster.
 
 The physical kubeconfig comes from the Secret that the binding names, under the same guard as the syncer's. Identity is proved
-before anything there is believed: a cluster that is not the one the binding was made with is not looked at.
+before anything there is believed: a cluster that is not the one the binding was made with is not looked at. Neither is that of
+a binding which nobody serves because an older one has its clusterID: the older one's Pods would seem to be lost in there.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeocean.api import names
-from kubeocean.api.binding import ClusterBindingSpec, parse_binding
+from kubeocean.api.binding import ClusterBindingSpec, parse_binding, parse_served_binding
 from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
+from kubeocean.clusters.mountuse import namespace_in_use
 from kubeocean.clusters.physical import read_kubeconfig
+from kubeocean.domain.bindingstatus import find_duplicate
 from kubeocean.domain.findings import Side
 from kubeocean.domain.ownership import Owner
+from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import ConfigError, NotFound
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, SECRETS
+from kubeocean.kube.meta import Json, finalizers_of, name_of, uid_of
+from kubeocean.kube.resources import SECRETS
 
 AGENT = "kubeocean-checks"
 
@@ -51,13 +55,20 @@ class Sides:
         await self.virtual_identity.confirm()
         await self.physical_identity.confirm()
 
-    async def is_still_bound(self) -> bool:
-        """Tell whether the binding is there as it was, and is not being unbound."""
+    async def read_binding(self) -> Json | None:
+        """Return the binding as it is now; None when it is gone, or another has its name."""
         try:
             binding = await self.virtual.get(CLUSTERBINDINGS, self.binding)
-        except NotFound:
-            return False
-        return uid_of(binding) == self.binding_uid and not is_deleting(binding)
+        except NotFound as answer:
+            if not proves_absence(answer):
+                raise
+            return None
+        return binding if uid_of(binding) == self.binding_uid else None
+
+    async def moved_to(self) -> str:
+        """Return another namespace than the one looked into when twins live there by now, "" when none do."""
+        in_use = await namespace_in_use(self.physical, self.spec.mount_namespace, self.owner)
+        return in_use if in_use != self.mount_namespace else ""
 
 
 @asynccontextmanager
@@ -77,6 +88,11 @@ async def read_bindings(virtual: Client) -> list[Json]:
     return sorted(found, key=name_of)
 
 
+def cluster_ids_of(bindings: Sequence[Json]) -> frozenset[str]:
+    """Return the clusterIDs that bindings have, valid or not."""
+    return frozenset(str((binding.get("spec") or {}).get("clusterID") or "") for binding in bindings)
+
+
 def choose_bindings(found: list[Json], wanted: str) -> list[Json]:
     """Return the one called `wanted`, "" = all. Raises ConfigError when there is none of that name."""
     chosen = [binding for binding in found if wanted in ("", name_of(binding))]
@@ -87,9 +103,10 @@ def choose_bindings(found: list[Json], wanted: str) -> list[Json]:
 
 
 @asynccontextmanager
-async def open_sides(virtual: Client, binding: Json) -> AsyncIterator[Sides]:
-    """Open the physical cluster of a binding. Raises KubeError when it cannot be looked at, and says why."""
-    spec = _parse(binding)
+async def open_sides(virtual: Client, binding: Json, bindings: Sequence[Json]) -> AsyncIterator[Sides]:
+    """Open the physical cluster of one of `bindings`, which are all. Raises KubeError when it cannot be looked at: says why."""
+    _must_be_served(binding, bindings)
+    spec = read_spec(binding)
     reference = f"{spec.secret_ref.namespace}/{spec.secret_ref.name}"
     config = await read_kubeconfig(await _secret(virtual, spec), reference=reference)
     known = (binding.get("status") or {}).get("physicalClusterUID") or ""
@@ -103,14 +120,28 @@ async def open_sides(virtual: Client, binding: Json) -> AsyncIterator[Sides]:
             )
         owner = Owner(above.uid, spec.cluster_id)
         yield Sides(
-            name_of(binding), spec, owner, await _mount_in_use(physical, spec, owner), virtual, physical, above, below,
-            uid_of(binding),
+            name_of(binding), spec, owner, await namespace_in_use(physical, spec.mount_namespace, owner), virtual,
+            physical, above, below, uid_of(binding),
         )
 
 
-def _parse(binding: Json) -> ClusterBindingSpec:
+def _must_be_served(binding: Json, bindings: Sequence[Json]) -> None:
+    if older := find_duplicate(binding, bindings):
+        cluster_id = (binding.get("spec") or {}).get("clusterID")
+        raise ConfigError(
+            f"ClusterBinding {name_of(binding)} is not served, and not looked at: its clusterID {cluster_id!r} is that of the "
+            f"older ClusterBinding {older}; delete {name_of(binding)}, and create it again with a clusterID of its own",
+        )
+
+
+def read_spec(binding: Json) -> ClusterBindingSpec:
+    """Return the spec as the syncer reads it: what it serves already it serves on, although a time zone is unknown.
+
+    Raises ConfigError when it is not valid.
+    """
     try:
-        return parse_binding(binding)
+        held = names.BINDING_SYNCER_FINALIZER in finalizers_of(binding)
+        return parse_served_binding(binding) if held else parse_binding(binding)
     except InvalidObject as error:
         raise ConfigError(f"ClusterBinding {name_of(binding)} is not valid: {error}") from error
 
@@ -120,12 +151,3 @@ async def _secret(virtual: Client, spec: ClusterBindingSpec) -> Json | None:
         return await virtual.get(SECRETS, spec.secret_ref.name, spec.secret_ref.namespace)
     except NotFound:
         return None
-
-
-async def _mount_in_use(physical: Client, spec: ClusterBindingSpec, owner: Owner) -> str:
-    """Return the spec's mountNamespace, or the only other one this owner holds: twins cannot move when the spec is edited."""
-    claimed = [
-        name_of(namespace) for namespace in (await physical.list(NAMESPACES)).items
-        if annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == owner.annotation
-    ]
-    return claimed[0] if len(claimed) == 1 else spec.mount_namespace

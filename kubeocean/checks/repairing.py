@@ -13,23 +13,27 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from kubeocean.api import names
-from kubeocean.checks.opening import Sides
+from kubeocean.checks.opening import Sides, read_spec
 from kubeocean.domain.depmap import Step as CopyStep
-from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
+from kubeocean.domain.depmap import build_copy, build_copy_patch, copy_key, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
 from kubeocean.domain.hostports import placeholder_labels
 from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
+from kubeocean.domain.mirrorfindings import NOT_MIRRORED
 from kubeocean.domain.mirrors import Change, Create, Remove
+from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podfindings import node_of
 from kubeocean.domain.podpair import is_or_becomes_twin_of, is_twin_of, recorded_twin
 from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
+from kubeocean.domain.servicemap import is_mirrored, service_of_slice
 from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
-from kubeocean.kube.errors import ApiError, Conflict, NotFound
+from kubeocean.kube.errors import ApiError, ConfigError, Conflict, NotFound
 from kubeocean.kube.meta import (
     Json,
+    ObjectKey,
     annotations_of,
     is_deleting,
     labels_of,
@@ -38,10 +42,8 @@ from kubeocean.kube.meta import (
     resource_version_of,
     uid_of,
 )
-from kubeocean.kube.resources import NODES, PODS
+from kubeocean.kube.resources import NETWORKPOLICIES, NODES, PERSISTENTVOLUMES, PODS, SERVICES, Resource
 
-# Of this the original may well live: that it is not to be mirrored is the binding's word.
-_MAY_LIVE = "NotMirrored"
 _MAKES = frozenset({Mend.COPY, Mend.STEP, Mend.MARK})
 
 
@@ -56,8 +58,7 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "not mended by itself"
     try:
         await sides.confirm()
-        if finding.mend in _MAKES and not await sides.is_still_bound():
-            raise Left("the binding is being removed, or was: unbinding has the word")
+        await _must_be_bound(sides, finding)
         return True, await mend(sides, finding)
     except Left as why:
         return False, f"left: {why}"
@@ -65,6 +66,22 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "left: it changed at this very moment; look again"
     except ApiError as error:
         return False, f"left: {error}"
+
+
+async def _must_be_bound(sides: Sides, finding: Finding) -> None:
+    """Return when the binding still says what it said when it was looked: whom it serves, and where."""
+    binding = await sides.read_binding()
+    if binding is None or (finding.mend in _MAKES and is_deleting(binding)):
+        raise Left("the binding is being removed, or was: unbinding has the word")
+    try:
+        edited = read_spec(binding) != sides.spec
+    except ConfigError:
+        edited = True
+    if edited:
+        raise Left("the binding was edited meanwhile; look again")
+    # The syncer may leave an earlier namespace at any moment.
+    if sides.mount_namespace != sides.spec.mount_namespace and (moved := await sides.moved_to()):
+        raise Left(f"twins live in namespace {moved} by now; look again")
 
 
 # --- live reads ------------------------------------------------------------------------------------------------------
@@ -102,14 +119,31 @@ def _must_be_ours(sides: Sides, ref: Ref, live: Json) -> None:
 async def _must_be_over(sides: Sides, finding: Finding) -> None:
     """Return when what the object stands for is proved gone."""
     origin = finding.origin
-    if origin is None or finding.reason == _MAY_LIVE:
+    if origin is None:
         return  # the look just made, a whole list of a confirmed cluster, is the proof
     live = await _read(sides, origin)
+    if finding.reason == NOT_MIRRORED:
+        if live is not None and await _is_mirrored(sides, origin.resource, live):
+            raise Left(f"{origin} is there, and is to be mirrored")
+        return
     if live is None or (origin.uid and uid_of(live) != origin.uid):
         return
     if finding.kind is Kind.ORPHAN_COPY and not is_marked(live, sides.spec.cluster_id):
         return  # whoever needs a copy has it marked before anything else
     raise Left(f"{origin} lives after all")
+
+
+async def _is_mirrored(sides: Sides, resource: Resource, live: Json) -> bool:
+    """Tell whether an object of the virtual cluster has a copy as long as it is there, be it about to go."""
+    if resource == NETWORKPOLICIES:
+        return True  # whether its namespace has Pods here, or twins are left that it guards, its syncer knows
+    if namespace_of(live) not in sides.spec.service_namespaces:
+        return False
+    if resource == SERVICES:
+        return is_mirrored(live)
+    key = ObjectKey(namespace_of(live), service_of_slice(live))
+    service = await _read(sides, Ref(Side.VIRTUAL, SERVICES, key)) if key.name else None
+    return service is not None and is_mirrored(service)
 
 
 # --- the mends -------------------------------------------------------------------------------------------------------
@@ -134,8 +168,20 @@ async def _unmark(sides: Sides, finding: Finding) -> str:
     patch = build_unmark_patch(live, sides.spec.cluster_id)
     if patch is None:
         raise Left("it carries no mark of ours any more")
+    for place in _places_of_copies(sides, about):
+        if (copied := await _read(sides, place)) and is_ours(copied, sides.owner):
+            raise Left(f"{place} is there, which is made of it")
     await sides.virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
     return "our marks are off"
+
+
+def _places_of_copies(sides: Sides, original: Ref) -> list[Ref]:
+    """Return where copies of a marked object are: while one is, its finalizer holds the original."""
+    if original.resource == PERSISTENTVOLUMES:
+        keys = [ObjectKey("", name) for name in volume_twin_names(original.key.name, sides.owner.annotation)]
+    else:
+        keys = [copy_key(original.key, sides.mount_namespace)]
+    return [Ref(Side.PHYSICAL, original.resource, key) for key in keys]
 
 
 async def _mark(sides: Sides, finding: Finding) -> str:
@@ -205,7 +251,7 @@ async def _mirror(sides: Sides, finding: Finding) -> str:
     patch = diff_pod_status(vpod, twin)
     if patch is None:
         raise Left("it says the same again")
-    await _patch_status(sides, vpod, patch)
+    await patch_status(sides, vpod, patch)
     return "the twin's status is on it"
 
 
@@ -217,7 +263,7 @@ async def _lose(sides: Sides, finding: Finding) -> str:
         raise Left("it is not waiting for a twin any more")
     if twin is not None and is_or_becomes_twin_of(twin, vpod, sides.owner):
         raise Left("its twin lives after all")
-    await _patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
+    await patch_status(sides, vpod, build_lost_patch(vpod, datetime.now(UTC)))
     return f"declared Failed/{names.PHYSICAL_POD_LOST}"
 
 
@@ -237,10 +283,11 @@ async def _release(sides: Sides, finding: Finding) -> str:
     return "released: its twin is gone"
 
 
-async def _patch_status(sides: Sides, vpod: Json, patch: Json) -> None:
+async def patch_status(sides: Sides, vpod: Json, patch: Json, *, dry_run: bool = False) -> Json:
+    """Write to the status of a virtual Pod as it was read, and return what is stored; Conflict when it is another by now."""
     patch = {**patch, "metadata": {**patch["metadata"], "resourceVersion": resource_version_of(vpod)}}
-    await sides.virtual.patch(
-        PODS, name_of(vpod), namespace_of(vpod), patch, kind=PatchType.STRATEGIC, subresource="status"
+    return await sides.virtual.patch(
+        PODS, name_of(vpod), namespace_of(vpod), patch, kind=PatchType.STRATEGIC, subresource="status", dry_run=dry_run
     )
 
 

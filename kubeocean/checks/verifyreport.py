@@ -18,14 +18,18 @@ def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "clean": exit_code(list(verdicts)) == 0,
         "bindings": [
-            {
-                "name": verdict.binding, "looked": not verdict.error, "error": verdict.error, "notes": list(verdict.notes),
-                "virtualNodes": verdict.nodes, "virtualPods": verdict.pods,
-                "findings": [_finding(each) for each in verdict.told],
-            }
+            {"name": verdict.binding, "virtualNodes": verdict.nodes, "virtualPods": verdict.pods, **_seen(verdict)}
             for verdict in verdicts if verdict.binding
         ],
-        "leftByGoneBindings": [_finding(each) for verdict in verdicts if not verdict.binding for each in verdict.told],
+        # Not looked for when one binding was named.
+        "goneBindings": next((_seen(verdict) for verdict in verdicts if not verdict.binding), None),
+    }
+
+
+def _seen(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "looked": not verdict.error, "error": verdict.error, "notes": list(verdict.notes),
+        "findings": [_finding(each) for each in verdict.told],
     }
 
 
@@ -47,13 +51,16 @@ def print_verdicts(console: Console, verdicts: Sequence[Verdict]) -> None:
     if not any(verdict.binding for verdict in verdicts):
         console.print("There is no ClusterBinding: nothing to compare.")
     for verdict in verdicts:
-        _print_verdict(console, verdict)
+        if verdict.binding or verdict.told or verdict.notes or verdict.error:
+            _print_verdict(console, verdict)
 
 
 def _print_verdict(console: Console, verdict: Verdict) -> None:
     title = Text(f"ClusterBinding {verdict.binding}" if verdict.binding else "ClusterBindings that are gone", style="bold")
     if verdict.error:
         console.print(title.append(Text(f": could not look: {verdict.error}", style="red")), soft_wrap=True)
+        if verdict.told:  # before it failed
+            console.print(_table(verdict.told))
         return
     seen = f" ({_counted(verdict.nodes, 'virtual node')}, {_counted(verdict.pods, 'virtual Pod')})" if verdict.binding else ""
     if not verdict.told:

@@ -51,6 +51,9 @@ def verify(
     placeholders, labels on physical nodes, the mountNamespace; and, unless one binding is named, what bindings left that are
     gone.
 
+    A binding that is refused because an older one has its clusterID is not looked at. What a server does not keep, because it is
+    older than that of the other side, is no finding: whether it does is asked by a dry run, where the kubeconfig allows that.
+
     Exit code 0: both sides agree, 1: something is wrong (with --repair: something is left), 2: it was not possible to look.
 
     Example:  kubeocean verify --kubeconfig virtual.kubeconfig
@@ -63,10 +66,13 @@ def verify(
 
     from rich.console import Console
 
+    from kubeocean.api.zone import describe_unknown, is_zone
     from kubeocean.checks.verifying import Request, exit_code, run_verify
     from kubeocean.checks.verifyreport import as_json, print_verdicts
     from kubeocean.cli.running import failing_with, run_to_end
 
+    if not is_zone(time_zone):
+        raise typer.BadParameter(describe_unknown(time_zone), param_hint="--time-zone")
     request = Request(kubeconfig, binding, repair, settle, time_zone)
     errors = Console(stderr=True, soft_wrap=True)
     with failing_with(2):

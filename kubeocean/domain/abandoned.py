@@ -13,7 +13,7 @@ from kubeocean.api import names
 from kubeocean.domain.findings import Finding, Kind, Mend, Side, ref_to
 from kubeocean.domain.naming import label_value
 from kubeocean.domain.ownership import is_managed
-from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of
+from kubeocean.kube.meta import Json, annotations_of, finalizers_of, is_deleting, labels_of, name_of, namespace_of
 from kubeocean.kube.resources import (
     CONFIGMAPS,
     CSINODES,
@@ -64,9 +64,20 @@ def _marked(resource: Resource, obj: Json, unknown: list[str]) -> Finding:
 
 def _left(resource: Resource, kind: Kind, obj: Json, cluster_id: str) -> Finding:
     cause = f"it was made for a binding with clusterID {cluster_id}, and there is none: a binding went without its syncer"
-    held = f", then take finalizer {names.VNODE_FINALIZER} off" if names.VNODE_FINALIZER in finalizers_of(obj) else ""
-    remedy = f"delete it{held}; or make the binding again, and delete it while its syncer runs"
+    remedy = f"{_delete_command(resource, obj)}; or make the binding again, and delete it while its syncer runs"
     return Finding(kind, NO_SUCH_BINDING, ref_to(Side.VIRTUAL, resource, obj), cause, remedy)
+
+
+def _delete_command(resource: Resource, obj: Json) -> str:
+    """Return what to type; one finalizer more than ours is somebody's who has something to do yet."""
+    what = f"{resource.kind.lower()} {name_of(obj)}" + (f" -n {namespace_of(obj)}" if namespace_of(obj) else "")
+    command = f"kubectl delete {what}"
+    if names.VNODE_FINALIZER not in finalizers_of(obj):
+        return command
+    command = f"{command} --wait=false"
+    if finalizers_of(obj) == [names.VNODE_FINALIZER]:
+        return f"""{command} && kubectl patch {what} --type=merge -p '{{"metadata":{{"finalizers":null}}}}'"""
+    return f"{command}, then take finalizer {names.VNODE_FINALIZER} off with kubectl edit {what}"
 
 
 def check_lent(
@@ -79,5 +90,8 @@ def check_lent(
             uid, _, cluster_id = annotations_of(obj).get(annotation, "").partition("/")
             if uid == virtual_cluster_uid and cluster_id not in cluster_ids and not is_deleting(obj):
                 cause = f"{annotation} names a binding of this virtual cluster with clusterID {cluster_id}, and there is none"
-                remedy = f"the lender can take the annotation off {name_of(obj)} once nothing of that binding is left there"
+                remedy = (
+                    f"the lender can, once nothing of that binding is left there: kubectl annotate {resource.kind.lower()} "
+                    f"{name_of(obj)} {annotation}-"
+                )
                 yield Finding(Kind.STALE_MARK, NO_SUCH_BINDING, ref_to(Side.PHYSICAL, resource, obj), cause, remedy)

@@ -1,7 +1,8 @@
 """What is wrong with mirrored Services, EndpointSlices and NetworkPolicies: the copies are built anew, and compared.
 
 What a copy should be decides `servicemap` or `netpolicymap`, whether it is that `mirrors.decide_copy`; so a syncer that would
-write nothing here is told nothing, and what it would write is what mends.
+write nothing here is told nothing, and what it would write is what mends. An original that is about to go keeps its copy until
+it is gone; what the copy says meanwhile is not judged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, ref_to
 from kubeocean.domain.mirrors import Create, decide_copy, origin_of, origin_uid_of
+from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import map_policy, policy_content
 from kubeocean.domain.ownership import Owner
 from kubeocean.domain.servicemap import (
@@ -25,8 +27,10 @@ from kubeocean.domain.servicemap import (
     trim_service,
     trim_slice,
 )
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of
 from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, SERVICES, Resource
+
+NOT_MIRRORED = "NotMirrored"  # the original may live: that it has no copy is the binding's word
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +46,16 @@ class MirrorScene:
 
 @dataclass(frozen=True, slots=True)
 class _Mirror:
-    """How one kind is mirrored: what is wanted by the copy's name, and how a copy is compared with it."""
+    """How one kind is mirrored: what is wanted by the copy's name, and how a copy is compared with it.
+
+    Copies of the names `kept` may be there or not: their originals are.
+    """
 
     resource: Resource
     wanted: Mapping[str, Json]
-    originals: Mapping[ObjectKey, Json]
+    kept: frozenset[str]
     content: Callable[[Json], Json]
     replaces: Callable[[Json, Json], bool] = lambda existing, wanted: False
-    keeps_unwanted: bool = False  # a copy whose original lives may outlast the need for it
 
 
 def check_services(
@@ -58,18 +64,17 @@ def check_services(
     """Yield what is wrong with mirrored Services and their slices. `copies` and `slice_copies` are ours."""
     mirrored = {
         key_of(service): service for service in services
-        if namespace_of(service) in scene.service_namespaces and is_mirrored(service) and not is_deleting(service)
+        if namespace_of(service) in scene.service_namespaces and is_mirrored(service)
     }
-    wanted = (map_service(trim_service(each), scene.owner, scene.mount_namespace) for each in mirrored.values())
-    yield from _check(_Mirror(SERVICES, _by_name(wanted), mirrored, service_content, replaces_service), copies)
-    of_them = {
-        key_of(each): each for each in slices
-        if ObjectKey(namespace_of(each), service_of_slice(each)) in mirrored and not is_deleting(each)
-    }
+    wanted = (map_service(trim_service(each), scene.owner, scene.mount_namespace) for each in _staying(mirrored.values()))
+    kept = _names_of_copies(mirrored.values())
+    yield from _check(_Mirror(SERVICES, _by_name(wanted), kept, service_content, replaces_service), copies)
+    of_them = [each for each in slices if ObjectKey(namespace_of(each), service_of_slice(each)) in mirrored]
     mapped = (
-        map_slice(trim_slice(each), scene.owner, scene.mount_namespace, scene.physical_node_of) for each in of_them.values()
+        map_slice(trim_slice(each), scene.owner, scene.mount_namespace, scene.physical_node_of) for each in _staying(of_them)
     )
-    yield from _check(_Mirror(ENDPOINTSLICES, _by_name(mapped), of_them, slice_content, replaces_slice), slice_copies)
+    kept = _names_of_copies(of_them)
+    yield from _check(_Mirror(ENDPOINTSLICES, _by_name(mapped), kept, slice_content, replaces_slice), slice_copies)
 
 
 def check_policies(
@@ -77,37 +82,40 @@ def check_policies(
 ) -> Iterator[Finding]:
     """Yield what is wrong with mirrored network policies; those of a namespace without Pods of ours may have a copy or not."""
     labels = {name_of(namespace): labels_of(namespace) for namespace in namespaces}
-    originals = {key_of(policy): policy for policy in policies if not is_deleting(policy)}
+    there = list(policies)
     wanted = (
-        map_policy(policy, scene.owner, scene.mount_namespace, labels) for key, policy in originals.items()
-        if key.namespace in scene.pods_in
+        map_policy(policy, scene.owner, scene.mount_namespace, labels) for policy in _staying(there)
+        if namespace_of(policy) in scene.pods_in
     )
-    yield from _check(_Mirror(NETWORKPOLICIES, _by_name(wanted), originals, policy_content, keeps_unwanted=True), copies)
+    yield from _check(_Mirror(NETWORKPOLICIES, _by_name(wanted), _names_of_copies(there), policy_content), copies)
+
+
+def _staying(originals: Iterable[Json]) -> Iterator[Json]:
+    return (each for each in originals if not is_deleting(each))
+
+
+def _names_of_copies(originals: Iterable[Json]) -> frozenset[str]:
+    return frozenset(physical_name(name_of(each), namespace_of(each)) for each in originals)
 
 
 def _check(mirror: _Mirror, copies: Iterable[Json]) -> Iterator[Finding]:
     existing = _by_name(copies)
     for copy in existing.values():
-        if name_of(copy) not in mirror.wanted and not is_deleting(copy) and (finding := _unwanted(copy, mirror)):
-            yield finding
+        if name_of(copy) not in mirror.kept and not is_deleting(copy):
+            yield _unwanted(copy, mirror.resource)
     for name, wanted in mirror.wanted.items():
         if finding := _compare(wanted, existing.get(name), mirror):
             yield finding
 
 
-def _unwanted(copy: Json, mirror: _Mirror) -> Finding | None:
-    origin, about = origin_of(copy), ref_to(Side.PHYSICAL, mirror.resource, copy)
+def _unwanted(copy: Json, resource: Resource) -> Finding:
+    origin, about = origin_of(copy), ref_to(Side.PHYSICAL, resource, copy)
     if origin is None:
         cause = "it carries our labels and does not say of what it is a copy; nothing mirrored has a copy of this name"
         return Finding(Kind.ORPHAN_MIRROR, "Stray", about, cause, SYNCER, Mend.DELETE)
-    noted = origin_uid_of(copy)
-    lives = origin in mirror.originals and uid_of(mirror.originals[origin]) == noted
-    if lives and mirror.keeps_unwanted:
-        return None
-    cause = f"{mirror.resource.kind} {origin}, of which it is a copy, is gone or no longer to be mirrored"
-    # Gone: proved by its uid. No longer mirrored: the binding says so, and the original lives.
-    source = Ref(Side.VIRTUAL, mirror.resource, origin, noted)
-    return Finding(Kind.ORPHAN_MIRROR, "NotMirrored", about, cause, SYNCER, Mend.DELETE, source)
+    cause = f"{resource.kind} {origin}, of which it is a copy, is gone or no longer to be mirrored"
+    source = Ref(Side.VIRTUAL, resource, origin, origin_uid_of(copy))
+    return Finding(Kind.ORPHAN_MIRROR, NOT_MIRRORED, about, cause, SYNCER, Mend.DELETE, source)
 
 
 def _compare(wanted: Json, existing: Json | None, mirror: _Mirror) -> Finding | None:

@@ -205,6 +205,8 @@ def _copies(view: _View) -> Iterator[Finding]:
     for resource in (CONFIGMAPS, SECRETS):
         if not snapshot.knows(resource) or resource not in snapshot.marked:
             continue
+        if resource == SECRETS and PERSISTENTVOLUMES not in snapshot.physical:
+            continue  # whose drivers may read them
         copies = [obj for obj in snapshot.ours(resource) if not is_token_secret(obj)]
         drivers = _read_by_drivers(snapshot) if resource == SECRETS else frozenset()
         originals = {key_of(obj): obj for obj in snapshot.virtual[resource]}

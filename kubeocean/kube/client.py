@@ -132,13 +132,14 @@ class Client:
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json | JsonList, *,
         kind: PatchType = PatchType.MERGE, subresource: str = "", field_manager: str = "", force: bool = False,
-        metadata_only: bool = False, deadline: float = 10.0,
+        dry_run: bool = False, metadata_only: bool = False, deadline: float = 10.0,
     ) -> Json:
         """Change part of the object. A resourceVersion or uid inside `patch` is a precondition (Conflict).
 
-        `force` and `field_manager` are for PatchType.APPLY, which requires the latter.
+        `force` and `field_manager` are for PatchType.APPLY, which requires the latter. With `dry_run` nothing is stored, and
+        returned is what would be.
         """
-        query = _query(fieldManager=field_manager, force="true" if force else "")
+        query = _query(fieldManager=field_manager, force="true" if force else "", dryRun="All" if dry_run else "")
         path = _path(resource, name, namespace, subresource)
         call = _write("PATCH", path, patch, query=query, content_type=kind.value, metadata_only=metadata_only)
         return await self._object(call, deadline)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.kube.client import PatchType
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, labels_of, name_of, uid_of
 from kubeocean.kube.resources import (
@@ -234,6 +235,38 @@ async def test_a_cluster_that_cannot_be_looked_at_is_no_clean_one(federation: Fe
     assert "no ClusterBinding has this name" in done.stderr
 
 
+async def test_a_binding_that_is_refused_as_a_duplicate_is_not_looked_at_and_the_older_ones_pods_are_not_lost(
+    federation: Federation, namespace: str
+) -> None:
+    """An older binding with a Pod, and a newer one with the same clusterID that leads into another physical cluster."""
+    virtual = federation.virtual
+    lender = await federation.lend()
+    await virtual.create(PODS, build_pod("web", namespace, lender))
+    (web,) = await federation.running(namespace, "web")
+    older = await virtual.get(CLUSTERBINDINGS, lender.binding)
+    other = await federation.bind(await federation.pool(cluster=1), ready=False)
+    secret = (await virtual.get(CLUSTERBINDINGS, other.binding))["spec"]["secretRef"]
+    newer = f"{lender.binding}-again"
+    await virtual.create(CLUSTERBINDINGS, {
+        "apiVersion": CLUSTERBINDINGS.api_version, "kind": CLUSTERBINDINGS.kind, "metadata": {"name": newer},
+        "spec": {**older["spec"], "secretRef": secret, "mountNamespace": other.mount_namespace},
+    })
+    try:
+        done = kubeocean(federation, "verify", f"--binding={newer}", "--repair", "--output=json", "--settle=0.5")
+        assert done.returncode == 2, done.stdout
+        (told_of,) = json.loads(done.stdout)["bindings"]
+        assert not told_of["findings"]
+        assert newer in told_of["error"]
+        assert f"older ClusterBinding {lender.binding}" in told_of["error"]
+        assert verify(federation, lender, "--repair") == (0, [])
+        live = await virtual.get(PODS, "web", namespace)
+        assert (uid_of(live), live["status"]["phase"]) == (uid_of(web), "Running")
+        explained = kubeocean(federation, "explain", "pod", f"{namespace}/web", "--output=json")
+        assert json.loads(explained.stdout)["binding"] == lender.binding
+    finally:
+        await discard(virtual, CLUSTERBINDINGS, newer)
+
+
 async def test_what_is_in_flight_is_no_finding(federation: Federation, namespace: str) -> None:
     lender = await federation.lend(nodes=2)
     for number in range(30):
@@ -318,7 +351,7 @@ async def test_marks_of_a_binding_that_there_is_not_are_told_and_come_off(federa
     def left(*args: str) -> list[dict[str, Any]]:
         done = kubeocean(federation, "verify", "--output=json", "--settle=0.5", *args)
         assert done.returncode in (0, 1), done.stderr
-        found = json.loads(done.stdout)["leftByGoneBindings"]
+        found = json.loads(done.stdout)["goneBindings"]["findings"]
         return [each for each in found if each["object"]["namespace"] == namespace]
 
     (finding,) = left()

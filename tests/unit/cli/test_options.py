@@ -108,7 +108,8 @@ def test_the_printed_rbac_can_be_applied() -> None:
 
 MISTYPED = {
     "an unknown flag": (["--nonsense"], "--nonsense"),
-    "an unknown zone": (["--time-zone=Mars/Phobos"], "--time-zone: unknown time zone 'Mars/Phobos': write an IANA name"),
+    "an unknown zone": (["--time-zone=Mars/Phobos"], "--time-zone: 'Mars/Phobos' is no known time zone; write an IANA"),
+    "a folder of zones": (["--time-zone=Europe"], "--time-zone: 'Europe' is no known time zone; write an IANA time zone"),
     "a name for the DNS": (["--virtual-dns=dns.local"], "--virtual-dns: 'dns.local' is no IP address; write one such as"),
     "no address to bind": (["--proxier-bind-address=here"], "--proxier-bind-address: 'here' is no IP address"),
     "the name of a Service": (["--vnode-address=proxier.kubeocean-system.svc"], "of a Service, write its ClusterIP"),

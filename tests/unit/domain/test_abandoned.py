@@ -56,7 +56,30 @@ def of(cluster_id: str, labels: dict[str, str] = MANAGED) -> Json:
 def test_nodes_of_nobodys_and_what_is_beside_them_are_told_and_left_to_people(resource: Resource, kind: Kind) -> None:
     (finding,) = check_abandoned({resource: [of("gone"), of("edge"), of("gone", {"app": "his"})]}, THERE)
     assert (finding.kind, finding.mend) == (kind, Mend.NOTHING)
-    assert names.VNODE_FINALIZER in finding.remedy
+
+
+_CLEAR = """--type=merge -p '{"metadata":{"finalizers":null}}'"""
+COMMANDS: dict[str, tuple[Resource, list[str], str, str]] = {
+    "a node that our finalizer holds": (
+        NODES, [names.VNODE_FINALIZER], "", f"kubectl delete node x --wait=false && kubectl patch node x {_CLEAR}; or",
+    ),
+    "a node that others hold as well": (
+        NODES, ["his", names.VNODE_FINALIZER], "",
+        "kubectl delete node x --wait=false, then take finalizer kubeocean.io/vnode off with kubectl edit node x; or",
+    ),
+    "a node that only others hold": (NODES, ["his"], "", "kubectl delete node x; or"),
+    "a CSINode": (CSINODES, [], "", "kubectl delete csinode x; or"),
+    "a placeholder": (PODS, [], "ports", "kubectl delete pod x -n ports; or"),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_what_is_left_to_people_comes_with_the_command_that_removes_it(case: str) -> None:
+    resource, finalizers, namespace, command = COMMANDS[case]
+    obj = of("gone")
+    obj["metadata"] |= {"name": "x", "namespace": namespace, "finalizers": finalizers}
+    (finding,) = check_abandoned({resource: [obj]}, THERE)
+    assert finding.remedy.startswith(command)
 
 
 def test_what_a_lender_keeps_noted_of_a_binding_that_is_gone() -> None:
@@ -72,4 +95,7 @@ def test_what_a_lender_keeps_noted_of_a_binding_that_is_gone() -> None:
     found = list(check_lent(nodes, namespaces, "me", THERE))
     assert [(finding.about.resource.kind, finding.about.key.name, finding.mend) for finding in found] == [
         ("Node", "left", Mend.NOTHING), ("Namespace", "old-mount", Mend.NOTHING),
+    ]
+    assert [finding.remedy.partition(": ")[2] for finding in found] == [
+        f"kubectl annotate node left {by}-", f"kubectl annotate namespace old-mount {claimed}-",
     ]

@@ -228,6 +228,16 @@ def test_what_was_not_read_is_not_judged(resource: Resource) -> None:
     assert found(replace(snapshot, virtual=above)) == found(replace(snapshot, physical=below)) == set()
 
 
+def test_without_the_volumes_no_copy_of_a_secret_is_left_over() -> None:
+    """The driver of one may read it: it would be deleted although a volume cannot be mounted without."""
+    snapshot = healthy()
+    key = of_ours(build_copy(marked("key", "Secret", data={"k": "ZA=="}), OWNER, "lent"))
+    physical = {**snapshot.physical, SECRETS: [*snapshot.physical[SECRETS], key]}
+    assert (Kind.ORPHAN_COPY, "NotInUse") in found(replace(snapshot, physical=physical))
+    del physical[PERSISTENTVOLUMES]
+    assert found(replace(snapshot, physical=physical)) == set()
+
+
 def test_a_foreign_object_is_never_found() -> None:
     snapshot = healthy()
     physical = copy.deepcopy(dict(snapshot.physical))
@@ -285,6 +295,25 @@ def test_a_copy_that_the_driver_of_a_volume_reads_stays_when_its_original_is_gon
     del physical[PERSISTENTVOLUMES][0]["spec"]["nfs"]
     physical[PERSISTENTVOLUMES][0]["spec"]["csi"] = read
     assert Kind.ORPHAN_COPY not in {kind for kind, _ in found(replace(snapshot, physical=physical))}
+
+
+LEAVING = {"deletionTimestamp": "2026-01-01T12:00:00Z", "finalizers": ["somebody/s"]}
+
+
+@pytest.mark.parametrize("copies", ["as they were", "changed", "without annotations", "gone"])
+@pytest.mark.parametrize("resource", [SERVICES, ENDPOINTSLICES, NETWORKPOLICIES])
+def test_a_mirror_stays_as_long_as_its_original_which_may_be_about_to_go(resource: Resource, copies: str) -> None:
+    snapshot = healthy()
+    virtual, physical = copy.deepcopy(dict(snapshot.virtual)), copy.deepcopy(dict(snapshot.physical))
+    virtual[resource][0]["metadata"] |= LEAVING
+    match copies:
+        case "changed":
+            physical[resource][0] |= {"spec": {"podSelector": {}, "ports": []}, "endpoints": []}
+        case "without annotations":
+            physical[resource][0]["metadata"]["annotations"] = {}
+        case "gone":
+            physical[resource] = []
+    assert found(replace(snapshot, virtual=virtual, physical=physical)) == set()
 
 
 def step_of(findings: list[Finding], kind: Kind) -> object:

@@ -167,6 +167,9 @@ VERBS: dict[str, tuple[Callable[[Client], Awaitable[object]], str]] = {
         lambda c: c.update(PODS, {"metadata": {"name": "a", "namespace": "b"}}, subresource="status"),
         "PUT /api/v1/namespaces/b/pods/a/status",
     ),
+    "a dry run of a patch": (
+        lambda c: c.patch(PODS, "a", "b", {}, dry_run=True), "PATCH /api/v1/namespaces/b/pods/a?dryRun=All",
+    ),
     "a patch": (lambda c: c.patch(PODS, "a", "b", {"metadata": {}}), "PATCH /api/v1/namespaces/b/pods/a"),
     "server-side apply": (
         lambda c: c.patch(NODES, "a", "", {}, kind=PatchType.APPLY, field_manager="me", force=True),

@@ -62,13 +62,13 @@ class Stubborn:
 
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
-        subresource: str = "", metadata_only: bool = False,
+        subresource: str = "", dry_run: bool = False, metadata_only: bool = False,
     ) -> Json:
         if self.field in (*patch.get("spec", ()), subresource) and self.field:
             self.asked += 1
             raise Invalid("not here, says the lender", status=422, reason="Invalid")
         return await self._patch(
-            resource, name, namespace, patch, kind=kind, subresource=subresource, metadata_only=metadata_only
+            resource, name, namespace, patch, kind=kind, subresource=subresource, dry_run=dry_run, metadata_only=metadata_only
         )
 
 

@@ -170,10 +170,11 @@ class Server:
 
     async def patch(
         self, resource: Resource, name: str, namespace: str, patch: Json, *, kind: PatchType = PatchType.MERGE,
-        subresource: str = "", metadata_only: bool = False,
+        subresource: str = "", dry_run: bool = False, metadata_only: bool = False,
     ) -> Json:
         self.admit("patch", resource.plural)
-        self.writes.append(f"patch {'/'.join(filter(None, (resource.plural, subresource)))}")
+        if not dry_run:
+            self.writes.append(f"patch {'/'.join(filter(None, (resource.plural, subresource)))}")
         found = self.find(resource, name, namespace)
         for precondition in ("uid", "resourceVersion"):
             wanted = (patch.get("metadata") or {}).get(precondition)
@@ -194,7 +195,7 @@ class Server:
             directive.pop("$patch", None)
         if addresses := (merged.get("status") or {}).get("addresses"):
             merged["status"] = {**merged["status"], "addresses": [each for each in addresses if each]}
-        return _shown(self.put(resource, merged), metadata_only)
+        return _shown(merged if dry_run else self.put(resource, merged), metadata_only)
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", *, uid: str, resource_version: str = "",
