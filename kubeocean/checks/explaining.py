@@ -25,7 +25,7 @@ from kubeocean.domain.podmap import build_physical_pod
 from kubeocean.domain.podpair import is_or_becomes_twin_of
 from kubeocean.domain.podrefs import CLAIM, mandatory_references, references_of
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.domain.podstory import NamedClaim, PodStory
+from kubeocean.domain.podstory import NamedClaim, PodStory, complaints_of
 from kubeocean.domain.podwaiting import explain_waiting
 from kubeocean.domain.provisioning import class_of
 from kubeocean.domain.refusal import Refusal
@@ -33,7 +33,7 @@ from kubeocean.domain.vnode import cluster_of, is_vnode_of, physical_name_of
 from kubeocean.domain.workload import workload_of
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, NotFound
-from kubeocean.kube.meta import Json, ObjectKey, key_of, name_of, namespace_of, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import CONFIGMAPS, NODES, PERSISTENTVOLUMECLAIMS, PODS, SECRETS, STORAGECLASSES, Resource
 
 _KINDS: dict[str, Resource] = {
@@ -80,7 +80,7 @@ async def explain_in(virtual: Client, namespace: str, name: str) -> Explanation:
         return await _without_binding(virtual, vpod, node)
     try:
         async with open_sides(virtual, binding) as sides:
-            return await read_story(sides, vpod, node)
+            return await read_story(sides, vpod, node, binding)
     except KubeError as error:
         story = PodStory(vpod, ours=node is not None, node_gone=node is None, binding=name_of(binding))
         return _tell(story, None, None, trouble=name_right(error, virtual, _mount_of(binding)))
@@ -121,7 +121,7 @@ async def _without_binding(virtual: Client, vpod: Json, node: Json | None) -> Ex
     return _tell(story, None, None, unread=reader.unread)
 
 
-async def read_story(sides: Sides, vpod: Json, node: Json | None) -> Explanation:
+async def read_story(sides: Sides, vpod: Json, node: Json | None, binding: Json) -> Explanation:
     """Return the story of a Pod on virtual node `node` of a binding, None when that is gone.
 
     Raises KubeError when the twin cannot be looked at.
@@ -139,7 +139,7 @@ async def read_story(sides: Sides, vpod: Json, node: Json | None) -> Explanation
         copies=await _copies(sides, vpod, reader), missing=await _missing(sides, vpod, reader) if twin is None else (),
         refusal=f"{forged.reason}: {forged.message}" if isinstance(forged, Refusal) else "", node_gone=node is None,
         binding=sides.binding, predecessor=other if ours else None, taken=None if ours else other, claims=claims,
-        now=datetime.now(UTC),
+        now=datetime.now(UTC), unbinding=is_deleting(binding), binding_says=complaints_of(binding),
     )
     has_ended = (vpod.get("status") or {}).get("phase") in TERMINAL_PHASES  # it gets no twin any more
     pod = None if has_ended or forged is None or isinstance(forged, Refusal) else forged.pod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from kubeocean.domain.podstory import restarts_of
 from kubeocean.kube.meta import Json, ObjectKey
 
 _HIS_TURN: Final = "PodInitializing"  # what every container says before its turn has come
@@ -73,6 +74,5 @@ def _remedies(status: Json, reason: str, vpod: ObjectKey) -> Iterator[str]:
 
 def _end(status: Json, ended: Json, vpod: ObjectKey, *, previous: bool) -> str:
     why = f"{ended.get('reason') or 'no reason'}, exit code {ended.get('exitCode')}"
-    again = f", restarted {count} times" if (count := status.get("restartCount") or 0) else ""
     flag = " --previous" if previous else ""
-    return f"{why}{again}: `kubectl -n {vpod.namespace} logs {vpod.name} -c {status['name']}{flag}`"
+    return f"{why}{restarts_of(status)}: `kubectl -n {vpod.namespace} logs {vpod.name} -c {status['name']}{flag}`"

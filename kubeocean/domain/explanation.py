@@ -15,7 +15,16 @@ from datetime import datetime, timedelta
 from kubeocean.domain.clocklag import clock_lag
 from kubeocean.domain.findings import Side
 from kubeocean.domain.podpair import recorded_twin
-from kubeocean.domain.podstory import PodStory, asked_to_go_at, became_true, begun_at, container_statuses, created_at, grace_of
+from kubeocean.domain.podstory import (
+    PodStory,
+    asked_to_go_at,
+    became_true,
+    begun_at,
+    container_statuses,
+    created_at,
+    grace_of,
+    restarts_of,
+)
 from kubeocean.kube.meta import Json, format_time, name_of, namespace_of, parse_time
 
 
@@ -107,8 +116,7 @@ def _steps_below(ppod: Json) -> Iterator[Step]:
         yield Step(_ACCEPTED, Side.PHYSICAL, parse_time(started))
     for status in container_statuses(ppod):
         if begun := begun_at(status):
-            again = f", restarted {count} times" if (count := status.get("restartCount") or 0) else ""
-            yield Step(_STARTED, Side.PHYSICAL, begun, f"container {status['name']}{again}")
+            yield Step(_STARTED, Side.PHYSICAL, begun, f"container {status['name']}{restarts_of(status)}")
     if at := became_true(ppod, "Ready"):
         yield Step(_READY, Side.PHYSICAL, at)
     if at := asked_to_go_at(ppod):

@@ -28,7 +28,8 @@ class PodStory:
     `node_gone`: the node it sits on does not exist. `binding` is the name of the ClusterBinding it belongs to, by its node's
     labels, or by its name when that is gone; "" none. `unbound_cluster` is the clusterID of its virtual node when there is no
     such binding. `predecessor` is the twin of an earlier Pod that still has the twin's name, `taken` a foreign Pod that has.
-    `now` None: nothing is said of how long ago something was.
+    `now` None: nothing is said of how long ago something was. `unbinding`: the ClusterBinding is being deleted; `binding_says`
+    is what its conditions complain of.
     """
 
     vpod: Json
@@ -45,6 +46,8 @@ class PodStory:
     taken: Json | None = None
     claims: tuple[NamedClaim, ...] = ()
     now: datetime | None = None
+    unbinding: bool = False
+    binding_says: str = ""
 
     @property
     def node(self) -> str:
@@ -75,8 +78,17 @@ def grace_of(pod: Json) -> int:
 
 
 def conditions_of(pod: Json) -> dict[str, Json]:
-    """Return the conditions of a Pod by type."""
+    """Return the conditions of a Pod, or of anything that has some, by type."""
     return {item["type"]: item for item in (pod.get("status") or {}).get("conditions") or ()}
+
+
+def complaints_of(binding: Json) -> str:
+    """Return which conditions of a ClusterBinding that matter to Pods are False, and why; "" when none is."""
+    found = conditions_of(binding)
+    return "; ".join(
+        f"{kind}=False ({': '.join(filter(None, (found[kind].get('reason'), found[kind].get('message'))))})"
+        for kind in ("Connected", "Ready") if (found.get(kind) or {}).get("status") == "False"
+    )
 
 
 def is_true(pod: Json, kind: str) -> bool:
@@ -94,6 +106,12 @@ def container_statuses(pod: Json) -> list[Json]:
     """Return the statuses of all containers but ephemeral ones, those of init containers first."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def restarts_of(status: Json) -> str:
+    """Return how often a container was restarted, to be put behind something; "" never."""
+    count = status.get("restartCount") or 0
+    return f", restarted {'once' if count == 1 else f'{count} times'}" if count else ""
 
 
 def begun_at(status: Json) -> datetime | None:

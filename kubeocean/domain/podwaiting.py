@@ -33,8 +33,14 @@ def explain_waiting(story: PodStory) -> list[str]:
     for question in _QUESTIONS:
         answer = question(story)
         if answer is not None:
-            return answer
+            return [*answer, *_of_the_binding(answer, story)]
     return []
+
+
+def _of_the_binding(waits: list[str], story: PodStory) -> Iterator[str]:
+    """Yield what the ClusterBinding complains of, where its syncer is to do something."""
+    if story.binding_says and any(each.startswith("the syncer") for each in waits):
+        yield f"{_binding(story)}, which says {story.binding_says}"
 
 
 # --- it is going, or over ----------------------------------------------------------------------------------------------
@@ -123,10 +129,14 @@ def _has_no_twin(story: PodStory) -> list[str] | None:
     if recorded := recorded_twin(story.vpod):
         gone = f"to hear that its twin (uid {recorded}) is gone: it will be Failed/{names.PHYSICAL_POD_LOST}"
         return [f"{_syncer(story)}, {gone}"]
-    waits = [*_name_in_use(story), *([story.refusal] if story.refusal else ()), *_nonexistent(story), *unbound_claims(story)]
+    if story.unbinding:
+        leaving = f"{_binding(story)} is being deleted; delete the Pod, to run it elsewhere"
+        return [f"nothing: it gets no twin any more, for {leaving}"]
+    refused = [f"nothing: it gets no twin as it is: {story.refusal}"] if story.refusal else []
+    waits = [*refused, *_name_in_use(story), *_nonexistent(story), *unbound_claims(story)]
     said = _say(conditions_of(story.vpod).get(names.PHYSICAL_POD_CREATED))
-    if said and not story.predecessor and not any(said.endswith(each) for each in waits):
-        waits.insert(0, said)
+    if said and not story.predecessor and not any(said in each or each in said for each in waits):
+        waits.insert(0, f"{_syncer(story)}, which says {said}")
     return waits or [f"{_syncer(story)}, to create its twin: see that one runs for {_binding(story)}, and what it logs"]
 
 

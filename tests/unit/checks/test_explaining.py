@@ -37,7 +37,7 @@ async def clusters() -> Clusters:
 
 
 async def story(clusters: Clusters, vpod: Json | None = None) -> Explanation:
-    return await read_story(clusters.sides, vpod or clusters.vpod, vnode())
+    return await read_story(clusters.sides, vpod or clusters.vpod, vnode(), clusters.bound)
 
 
 def printed(explanation: Explanation) -> str:
@@ -159,3 +159,14 @@ async def test_a_pod_that_failed_says_why_in_its_first_line(virtual: Server) -> 
     told = await explain(virtual)
     assert printed(told).startswith("Pod shop/web-0: Failed (PhysicalPodLost: its node is gone)")
     assert (as_json(told)["reason"], as_json(told)["message"]) == ("PhysicalPodLost", "its node is gone")
+
+
+async def test_a_binding_that_complains_or_is_being_deleted_is_told_to_a_pod_without_a_twin(clusters: Clusters) -> None:
+    clusters.physical.remove(PODS, ObjectKey("lent", name_of(clusters.twin)))
+    vpod = {**clusters.vpod, "metadata": {**clusters.vpod["metadata"], "annotations": {}}, "status": {"phase": "Pending"}}
+    said = {"type": "Connected", "status": "False", "reason": "Unreachable", "message": "no answer"}
+    clusters.bound["status"] = {"conditions": [said, {"type": "Ready", "status": "True"}, {"type": "ProxierReady", "status": "False"}]}
+    assert (await story(clusters, vpod)).waits[1] == "ClusterBinding b, which says Connected=False (Unreachable: no answer)"
+    clusters.bound["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    (wait,) = (await story(clusters, vpod)).waits
+    assert wait.startswith("nothing: it gets no twin any more, for ClusterBinding b is being deleted")

@@ -57,9 +57,15 @@ TABLE: dict[str, tuple[dict[str, Any], str]] = {
     "a node": ({"node": None, "conditions": (NO_ROOM,)}, "the virtual scheduler: Unschedulable: no room"),
     "a kubelet of the virtual cluster": ({"ours": False}, "no virtual node of any ClusterBinding"),
     "a ConfigMap": ({"ppod": None, "missing": ("ConfigMap shop/x",)}, "ConfigMap shop/x, which does not exist: create it"),
-    "what it will never get": ({"ppod": None, "refusal": "FieldNotSupported: spec.x"}, "FieldNotSupported: spec.x"),
+    "what it will never get": (
+        {"ppod": None, "refusal": "FieldNotSupported: spec.x"}, "nothing: it gets no twin as it is: FieldNotSupported: spec.x",
+    ),
+    "nothing that will come once its ClusterBinding is being deleted": (
+        {"ppod": None, "unbinding": True}, "nothing: it gets no twin any more, for ClusterBinding lender is being deleted",
+    ),
     "what the syncer says": (
-        {"ppod": None, "conditions": (false(names.PHYSICAL_POD_CREATED, "NameTaken", "by him"),)}, "NameTaken: by him",
+        {"ppod": None, "conditions": (false(names.PHYSICAL_POD_CREATED, "NameTaken", "by him"),)},
+        "the syncer of ClusterBinding lender, which says NameTaken: by him",
     ),
     "the syncer": ({"ppod": None}, "the syncer of ClusterBinding lender, to create its twin: see that one runs"),
     "to be told that its twin is gone": (
@@ -85,6 +91,22 @@ def test_a_node_that_does_not_exist_is_told_as_such() -> None:
     assert explain_waiting(PodStory(vpod, node_gone=True)) == [
         "node worker-3, which does not exist: nobody runs the Pod until it is there again",
     ]
+
+
+def test_what_the_syncer_says_as_well_is_told_once() -> None:
+    said = false(names.PHYSICAL_POD_CREATED, "MandatoryConfigMapNotFound", (
+        "waits for ConfigMap shop/x (spec.y), which does not exist: create it and the Pod starts"
+    ))
+    told = waiting(ppod=None, missing=("ConfigMap shop/x (spec.y)",), conditions=(said,))
+    assert told == ["ConfigMap shop/x (spec.y), which does not exist: create it"]
+    refused = false(names.PHYSICAL_POD_CREATED, "FieldNotSupported", "spec.x")
+    assert len(waiting(ppod=None, refusal="FieldNotSupported: spec.x", conditions=(refused,))) == 1
+
+
+def test_where_the_syncer_is_waited_for_its_binding_may_complain() -> None:
+    complaint = "Connected=False (Unreachable: no answer)"
+    assert waiting(ppod=None, binding_says=complaint)[1:] == [f"ClusterBinding lender, which says {complaint}"]
+    assert len(waiting(ppod=twin_with(containerStatuses=[PULL]), binding_says=complaint)) == 1, "the kubelet is, there"
 
 
 def test_who_gated_a_pod_is_waited_for_and_no_scheduler() -> None:
