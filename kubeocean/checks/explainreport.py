@@ -48,8 +48,8 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
     """Print the story of a Pod."""
     vpod = explanation.story.vpod
     console.print(Text(f"Pod {key_of(vpod)}: {_state(vpod)}", style="bold"), soft_wrap=True)
-    if explanation.binding:
-        console.print(Text(_place(explanation)), soft_wrap=True)
+    if explanation.story.node:
+        console.print(Text(f"  on {_place(explanation)}"), soft_wrap=True)
     if explanation.trouble:
         console.print(Text(f"  the physical side cannot be looked at: {explanation.trouble}", style="red"), soft_wrap=True)
     console.print()
@@ -75,10 +75,13 @@ def _state(vpod: Json) -> str:
 
 def _place(explanation: Explanation) -> str:
     story = explanation.story
+    if not explanation.binding:
+        whose = f"of clusterID {story.unbound_cluster}" if story.unbound_cluster else "no virtual node"
+        return f"{story.node}, {'which is gone' if story.node_gone else whose}"
     twin = f"twin {explanation.twin}" if explanation.twin else "no twin"
     if explanation.trouble:
         twin = "its twin was not seen"
-    return f"  on {story.node}{', which is gone,' if story.node_gone else ''} of ClusterBinding {explanation.binding}, {twin}"
+    return f"{story.node}{', which is gone,' if story.node_gone else ''} of ClusterBinding {explanation.binding}, {twin}"
 
 
 def _timeline(steps: list[Step]) -> Table:

@@ -15,6 +15,7 @@ from kubeocean.domain.claimwaiting import unbound_claims, unbound_copies
 from kubeocean.domain.containerwaiting import waiting_containers
 from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.podpair import recorded_twin
+from kubeocean.domain.podscheduling import GIVE_UP_AFTER, GIVEN_UP
 from kubeocean.domain.podstatus import TERMINAL_PHASES
 from kubeocean.domain.podstory import PodStory, asked_to_go_at, conditions_of, grace_of, is_true, phase_of
 from kubeocean.kube.meta import Json, finalizers_of, is_deleting, key_of, name_of, namespace_of
@@ -84,13 +85,16 @@ def _is_on_no_node_of_ours(story: PodStory) -> list[str] | None:
     if story.unbound_cluster:
         return [(
             f"node {story.node}, which belongs to clusterID {story.unbound_cluster}, of which there is no ClusterBinding: no "
-            f"syncer runs the Pod, or ends it. Create the ClusterBinding again, or {_force(story)}"
+            f"syncer runs the Pod, or ends it. Create the ClusterBinding again, or {_force(story)}; what may still run of it "
+            "there is left behind"
         )]
     if story.node_gone:
         return [_node_gone(story)]
     if not story.ours:
+        if is_true(story.vpod, "Ready") and not is_deleting(story.vpod):
+            return []
         kubelet = f"node {story.node}, which is no virtual node of any ClusterBinding: its kubelet has the word"
-        return [kubelet, *([] if is_true(story.vpod, "Ready") else unbound_claims(story))]
+        return [kubelet, *unbound_claims(story)]
     return None
 
 
@@ -109,7 +113,7 @@ def _node_gone(story: PodStory) -> str:
             f"{gone}: by its name it was a virtual node, and no ClusterBinding has its clusterID. Create that ClusterBinding "
             f"again, or {_force(story)}"
         )
-    return f"{gone}: nobody runs the Pod until it is there again"
+    return f"{gone}: nobody runs the Pod, and unless it is there again soon the Pod garbage collector removes it"
 
 
 def _force(story: PodStory) -> str:
@@ -174,7 +178,8 @@ def _twin_waits(story: PodStory) -> list[str] | None:
         return [f"{_syncer(story)}, to mirror that {_twin(story, twin)} is {phase_of(twin)}"]
     if not twin["spec"].get("nodeName"):
         said = _say(conditions_of(twin).get("PodScheduled")) or "it has not looked at the twin yet"
-        return [f"the physical scheduler of {_binding(story)}: {said}", *_claims(story)]
+        end = f"given up {GIVE_UP_AFTER.total_seconds() / 60:g} minutes after its creation, the Pod is then Failed/{GIVEN_UP}"
+        return [f"the physical scheduler of {_binding(story)}: {said}; a twin without a node is {end}", *_claims(story)]
     if not is_true(twin, "Ready"):
         waits = waiting_containers(twin, key_of(vpod)) + _claims(story) or [_not_ready(story, twin)]
     else:

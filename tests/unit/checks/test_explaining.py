@@ -126,6 +126,11 @@ async def test_a_virtual_node_whose_binding_is_gone_is_told_with_its_cluster(vir
     assert f"node {VNODE}, which belongs to clusterID gone, of which there is no ClusterBinding" in wait
 
 
+async def test_a_pod_on_an_ordinary_node_is_told_to_be_on_one(virtual: Server) -> None:
+    virtual.put(NODES, {"metadata": {"name": VNODE}})
+    assert f"on {VNODE}, no virtual node\n" in printed(await explain(virtual))
+
+
 async def test_a_virtual_node_that_is_gone_is_told_by_its_name(virtual: Server) -> None:
     told = await explain(virtual)
     assert "by its name it was a virtual node, and no ClusterBinding has its clusterID" in told.waits[0]
@@ -165,7 +170,8 @@ async def test_a_binding_that_complains_or_is_being_deleted_is_told_to_a_pod_wit
     clusters.physical.remove(PODS, ObjectKey("lent", name_of(clusters.twin)))
     vpod = {**clusters.vpod, "metadata": {**clusters.vpod["metadata"], "annotations": {}}, "status": {"phase": "Pending"}}
     said = {"type": "Connected", "status": "False", "reason": "Unreachable", "message": "no answer"}
-    clusters.bound["status"] = {"conditions": [said, {"type": "Ready", "status": "True"}, {"type": "ProxierReady", "status": "False"}]}
+    none_of_a_pods_business = {"type": "ProxierReady", "status": "False", "reason": "NotStarted"}
+    clusters.bound["status"] = {"conditions": [said, {"type": "Ready", "status": "True"}, none_of_a_pods_business]}
     assert (await story(clusters, vpod)).waits[1] == "ClusterBinding b, which says Connected=False (Unreachable: no answer)"
     clusters.bound["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
     (wait,) = (await story(clusters, vpod)).waits

@@ -89,7 +89,8 @@ def test_a_node_that_does_not_exist_is_told_as_such() -> None:
     vpod = copy.deepcopy(story().vpod)
     vpod["spec"]["nodeName"] = "worker-3"
     assert explain_waiting(PodStory(vpod, node_gone=True)) == [
-        "node worker-3, which does not exist: nobody runs the Pod until it is there again",
+        "node worker-3, which does not exist: nobody runs the Pod, and unless it is there again soon the Pod garbage collector "
+        "removes it",
     ]
 
 
@@ -107,6 +108,15 @@ def test_where_the_syncer_is_waited_for_its_binding_may_complain() -> None:
     complaint = "Connected=False (Unreachable: no answer)"
     assert waiting(ppod=None, binding_says=complaint)[1:] == [f"ClusterBinding lender, which says {complaint}"]
     assert len(waiting(ppod=twin_with(containerStatuses=[PULL]), binding_says=complaint)) == 1, "the kubelet is, there"
+
+
+def test_a_twin_without_a_node_says_how_long_it_may_wait() -> None:
+    twin = twin_with(conditions=[NO_ROOM])
+    (wait,) = waiting(ppod={**twin, "spec": {**twin["spec"], "nodeName": None}})
+    assert wait == (
+        "the physical scheduler of ClusterBinding lender: Unschedulable: no room; a twin without a node is given up 5 minutes "
+        "after its creation, the Pod is then Failed/FailedSchedulingPod"
+    )
 
 
 def test_who_gated_a_pod_is_waited_for_and_no_scheduler() -> None:
@@ -286,6 +296,7 @@ def test_a_pod_that_runs_waits_for_nothing_and_one_that_leaves_says_whom_it_wait
     assert explain_waiting(PodStory(leaving.vpod, ours=True)) == ["whoever holds it by finalizer his/own"]
     elsewhere = PodStory({**leaving.vpod, "metadata": {**leaving.vpod["metadata"], "finalizers": []}})
     assert "its kubelet has the word" in explain_waiting(elsewhere)[0], "no syncer of ours releases it"
+    assert explain_waiting(replace(story(), ours=False, ppod=None, binding="")) == [], "it runs, on an ordinary node"
     orphan = replace(elsewhere, node_gone=True, binding="")
     assert "`kubectl -n shop delete pod web-0 --grace-period=0 --force`" in explain_waiting(orphan)[0]
     gated = story()
