@@ -13,7 +13,8 @@ from rich.text import Text
 from kubeocean.checks.explaining import Explanation
 from kubeocean.domain.explanation import Step
 from kubeocean.domain.forgediff import Fate, FieldChange
-from kubeocean.kube.meta import format_time, key_of
+from kubeocean.domain.podstory import phase_of
+from kubeocean.kube.meta import Json, format_time, is_deleting, key_of
 
 _LONGEST = 240  # characters of a value in the table
 
@@ -21,10 +22,13 @@ _LONGEST = 240  # characters of a value in the table
 def as_json(explanation: Explanation) -> dict[str, Any]:
     """Return everything as what `--output json` prints."""
     vpod = explanation.story.vpod
+    status = vpod.get("status") or {}
     return {
-        "pod": str(key_of(vpod)), "phase": (vpod.get("status") or {}).get("phase") or "Pending",
+        "pod": str(key_of(vpod)), "phase": phase_of(vpod),
         "node": vpod["spec"].get("nodeName") or "", "binding": explanation.binding,
+        "reason": status.get("reason") or "", "message": status.get("message") or "",
         "twin": str(explanation.twin) if explanation.twin else "", "trouble": explanation.trouble,
+        "notReadable": list(explanation.unread), "clocks": explanation.clocks,
         "timeline": [
             {
                 "what": step.what, "side": step.side.value, "at": format_time(step.at) if step.at else None,
@@ -43,21 +47,41 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
 def print_explanation(console: Console, explanation: Explanation) -> None:
     """Print the story of a Pod."""
     vpod = explanation.story.vpod
-    status = vpod.get("status") or {}
-    console.print(Text(f"Pod {key_of(vpod)}: {status.get('phase') or 'Pending'}", style="bold"), soft_wrap=True)
-    if explanation.binding:
-        twin = f"twin {explanation.twin}" if explanation.twin else "no twin"
-        where = f"  on {vpod['spec'].get('nodeName')} of ClusterBinding {explanation.binding}, {twin}"
-        console.print(Text(where), soft_wrap=True)
+    console.print(Text(f"Pod {key_of(vpod)}: {_state(vpod)}", style="bold"), soft_wrap=True)
+    if explanation.story.node:
+        console.print(Text(f"  on {_place(explanation)}"), soft_wrap=True)
     if explanation.trouble:
         console.print(Text(f"  the physical side cannot be looked at: {explanation.trouble}", style="red"), soft_wrap=True)
     console.print()
     console.print(_timeline(explanation.timeline))
+    if explanation.clocks:
+        console.print(Text(explanation.clocks, style="yellow"), soft_wrap=True)
     for number, wait in enumerate(explanation.waits):
         console.print(Text(f"{'waits for' if number == 0 else '      and'} {wait}", style="yellow"), soft_wrap=True)
+    for note in explanation.unread:
+        console.print(Text(f"not looked at: {note}", style="red"), soft_wrap=True)
     if explanation.fields:
         console.print()
         _print_fields(console, explanation)
+
+
+def _state(vpod: Json) -> str:
+    """Return phase and, of one that failed, why."""
+    status = vpod.get("status") or {}
+    why = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+    deleting = ", being deleted" if is_deleting(vpod) else ""
+    return f"{phase_of(vpod)}{deleting}{f' ({why})' if why else ''}"
+
+
+def _place(explanation: Explanation) -> str:
+    story = explanation.story
+    if not explanation.binding:
+        whose = f"of clusterID {story.unbound_cluster}" if story.unbound_cluster else "no virtual node"
+        return f"{story.node}, {'which is gone' if story.node_gone else whose}"
+    twin = f"twin {explanation.twin}" if explanation.twin else "no twin"
+    if explanation.trouble:
+        twin = "its twin was not seen"
+    return f"{story.node}{', which is gone,' if story.node_gone else ''} of ClusterBinding {explanation.binding}, {twin}"
 
 
 def _timeline(steps: list[Step]) -> Table:

@@ -35,10 +35,12 @@ def pod(
     """Tell the life of a Pod across both clusters, what it waits for, and what the forge made of it.
 
     The timeline joins what both API servers and the kubelet wrote: created, scheduled, its dependencies, twin created, mapped,
-    twin scheduled, started, ready, each with the seconds since the step before. A Pod that waits is told what for. Last comes
-    every field that is not on the twin as it is on the virtual Pod, with the reason; before there is a twin, what would be.
+    twin scheduled, started, ready, each with the seconds since the step before; clocks that contradict each other are told. A
+    Pod that waits is told what for: the scheduler, a claim, the syncer, an image, an init container. Last comes every field
+    that is not on the twin as it is on the virtual Pod, with the reason; before there is a twin, what would be.
 
-    Exit code 0, or 2 when there is no such Pod or the virtual cluster cannot be asked.
+    What may not be read is told, and never called absent. Exit code 0, or 2 when there is no such Pod or the virtual cluster
+    cannot be asked.
 
     Example:  kubeocean explain pod default/web-0
 

@@ -26,7 +26,10 @@ from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
 from kubeocean.domain.podpair import is_or_becomes_twin_of, recorded_twin, virtual_key_of
 from kubeocean.domain.podpush import lacks_nothing
+from kubeocean.domain.podscheduling import given_up
 from kubeocean.domain.podstatus import TERMINAL_PHASES, diff_pod_status, says_nothing_yet
+from kubeocean.domain.podstory import became_true
+from kubeocean.domain.statuslag import lagging_fields, last_change
 from kubeocean.kube.meta import (
     Json,
     ObjectKey,
@@ -42,6 +45,8 @@ from kubeocean.kube.meta import (
 from kubeocean.kube.resources import NODES, PODS, SECRETS
 
 STUCK_AFTER: Final = timedelta(seconds=60)  # past the end of its grace
+TOLD_AFTER: Final = timedelta(seconds=30)  # from when a Pod got its node: what it needs, and a token, come before its twin
+SETTLES: Final = timedelta(seconds=5)  # from a change of a twin: until then its mirror is merely on the way
 NO_VIRTUAL_NODE: Final = "NoVirtualNode"
 
 
@@ -49,7 +54,7 @@ NO_VIRTUAL_NODE: Final = "NoVirtualNode"
 class PodScene:
     """What surrounds the Pods of one binding. `physical_node_of` returns None for a Node that is no virtual one of ours.
 
-    `now` None: what takes too long is not judged.
+    `now` None: no age is judged; what takes too long is not told, and nothing is too young to be.
     """
 
     owner: Owner
@@ -86,10 +91,10 @@ def check_vpod(vpod: Json, ppod: Json | None, scene: PodScene, *, told: bool = F
     if check_eligible(vpod, running_daemonsets=scene.running_daemonsets):
         return None
     if ppod is None or not is_or_becomes_twin_of(ppod, vpod, scene.owner):
-        return _without_twin(vpod, scene)
+        return _without_twin(vpod, ppod, scene)
     if not is_ours(ppod, scene.owner):
         return None  # the Go project's, and runs; whatever differs is judged once it is adopted
-    return _with_twin(vpod, ppod, scene, told=told)
+    return _with_twin(vpod, ppod, scene, told=told or given_up(vpod))
 
 
 def check_homeless(vpod: Json, ppod: Json | None, scene: PodScene) -> Finding | None:
@@ -120,7 +125,7 @@ def node_of(finding: Finding, vpod: Json) -> Ref | None:
     return Ref(Side.VIRTUAL, NODES, ObjectKey("", node)) if finding.reason == NO_VIRTUAL_NODE else None
 
 
-def _without_twin(vpod: Json, scene: PodScene) -> Finding | None:
+def _without_twin(vpod: Json, other: Json | None, scene: PodScene) -> Finding | None:
     status = vpod.get("status") or {}
     phase = status.get("phase") or "Pending"
     if phase in TERMINAL_PHASES or is_deleting(vpod):
@@ -136,16 +141,28 @@ def _without_twin(vpod: Json, scene: PodScene) -> Finding | None:
     if phase == "Running":
         cause = "the Pod is said to be Running, but has no twin and never had one: somebody else wrote its status"
         return Finding(Kind.LOST_TWIN, "NeverHadTwin", about, cause, "delete the Pod, whatever controls it makes another")
-    if _says_why(status, names.PHYSICAL_POD_CREATED):
+    if _says_why(status, names.PHYSICAL_POD_CREATED) or _is_young(_waits_since(vpod), TOLD_AFTER, scene):
         return None
+    if other is not None and is_ours(other, scene.owner) and is_deleting(other):
+        return None  # a predecessor's twin, which has its grace; should that not suffice, the Pod will say so
     cause = f"the Pod sits on virtual node {vpod['spec'].get('nodeName')}, has no twin, and says nowhere why"
     return Finding(Kind.MISSING_TWIN, "NotCreated", about, cause, f"`kubeocean explain pod {about.key}` may tell; {SYNCER}")
+
+
+def _waits_since(vpod: Json) -> datetime | None:
+    text = vpod["metadata"].get("creationTimestamp")
+    return became_true(vpod, "PodScheduled") or (parse_time(text) if text else None)
+
+
+def _is_young(at: datetime | None, within: timedelta, scene: PodScene) -> bool:
+    """Tell whether something happened just now. A time that lies ahead by more is another clock's, and tells nothing."""
+    return at is not None and scene.now is not None and abs(scene.now - at) < within
 
 
 def _with_twin(vpod: Json, ppod: Json, scene: PodScene, *, told: bool) -> Finding | None:
     if is_deleting(vpod) or is_deleting(ppod):
         return None
-    behind = None if told else _status_behind(vpod, ppod)
+    behind = None if told else _status_behind(vpod, ppod, scene)
     return _wrong_node(vpod, ppod, scene) or behind or _drifted(vpod, ppod)
 
 
@@ -158,17 +175,20 @@ def _wrong_node(vpod: Json, ppod: Json, scene: PodScene) -> Finding | None:
     return Finding(Kind.WRONG_NODE, "RunsElsewhere", ref_to(Side.PHYSICAL, PODS, ppod), cause, remedy, origin=_origin(vpod))
 
 
-def _status_behind(vpod: Json, ppod: Json) -> Finding | None:
+def _status_behind(vpod: Json, ppod: Json, scene: PodScene) -> Finding | None:
     mine, theirs = vpod.get("status") or {}, ppod.get("status") or {}
     patch = diff_pod_status(vpod, ppod)
     if patch is None or (says_nothing_yet(ppod) and "status" not in patch):
+        return None
+    fields = lagging_fields(vpod, ppod, patch)
+    changed = last_change(ppod, of_status=not {"labels", "annotations"} & set(fields))
+    if not fields or _is_young(changed, SETTLES, scene):
         return None
     about, twin = ref_to(Side.VIRTUAL, PODS, vpod), ref_to(Side.PHYSICAL, PODS, ppod)
     if mine.get("phase") == "Running" and theirs.get("phase") != "Running":
         reason, cause = "RunningWithoutTwin", f"the Pod is said to be Running, its twin {twin.key} is {theirs.get('phase')}"
     else:
-        fields = ", ".join(sorted((*(patch.get("status") or {}), *(set(patch["metadata"]) - {"uid"}))))
-        reason, cause = "NotMirrored", f"what twin {twin.key} says has not come up: {fields}"
+        reason, cause = "NotMirrored", f"what twin {twin.key} says has not come up: {', '.join(fields)}"
     return Finding(Kind.STATUS_BEHIND, reason, about, cause, SYNCER, Mend.MIRROR, twin)
 
 

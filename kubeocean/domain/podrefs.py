@@ -10,12 +10,12 @@ variables) is passed over with as little as possible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from kubeocean.api.names import ROOT_CA_CONFIGMAP
-from kubeocean.kube.meta import Json
+from kubeocean.kube.meta import Json, ObjectKey, namespace_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ def references_of(vpod: Json) -> Iterator[Reference]:
             for index, container in enumerate(containers):
                 if "envFrom" in container or "env" in container:
                     yield from references_of_container(container, f"spec.{kind}[{index}]")
+
+
+def mandatory_references(vpod: Json) -> Sequence[tuple[str, ObjectKey, str]]:
+    """Return kind, key and field path of what the Pod cannot start without, each object once."""
+    found = {
+        (each.kind, ObjectKey(namespace_of(vpod), each.name)): each.where for each in references_of(vpod) if not each.optional
+    }
+    return [(kind, key, where) for (kind, key), where in found.items()]
 
 
 def _of_pull_secrets(secrets: list[Json]) -> Iterator[Reference]:

@@ -5,9 +5,11 @@ an event is lost between a cache and its listener.
 """
 
 from collections.abc import Hashable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from kubeocean.domain import podfindings
 from kubeocean.kube.workqueue import Workqueue
 from kubeocean.syncer import patrol
 
@@ -24,3 +26,4 @@ def install(file: str) -> None:
 
     Workqueue.add = add_unless_forgetful  # type: ignore[assignment,method-assign]  # the fault
     patrol.EVERY, patrol.SETTLES = EVERY, SETTLES
+    podfindings.TOLD_AFTER = podfindings.SETTLES = timedelta(0)  # type: ignore[misc]  # for others they are as they are

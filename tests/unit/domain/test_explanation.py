@@ -1,14 +1,16 @@
-"""The life of a Pod, put together from what both clusters wrote, and what it waits for: the table is the specification."""
+"""The life of a Pod, put together from what both clusters wrote, whatever their clocks say."""
 
-import copy
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from kubeocean.api import names
-from kubeocean.domain.explanation import PodStory, build_timeline, explain_waiting
+from kubeocean.domain.clocklag import clock_lag, tell_lag
+from kubeocean.domain.explanation import build_timeline
 from kubeocean.domain.findings import Side
-from kubeocean.kube.meta import Json
+from kubeocean.domain.podstory import PodStory
+from kubeocean.kube.meta import Json, format_time, parse_time
 from tests.unit.domain.test_podfindings import pair
 
 
@@ -27,7 +29,7 @@ def story(**fields: Any) -> PodStory:
         "containerStatuses": [{"name": "app", "restartCount": 2, "state": {"running": {"startedAt": at(5)}}}],
     }
     copied = {"kind": "ConfigMap", "metadata": {"name": "settings-x", "creationTimestamp": at(2)}}
-    return PodStory(**{"vpod": vpod, "ppod": twin, "ours": True, "copies": (copied,), **fields})
+    return PodStory(**{"vpod": vpod, "ppod": twin, "ours": True, "copies": (copied,), "binding": "lender", **fields})
 
 
 def true(kind: str, second: int) -> Json:
@@ -66,67 +68,87 @@ def test_an_end_is_told_and_so_is_a_request_to_go() -> None:
     assert "Error, exit code 3" in steps[-2].detail
 
 
-def false(kind: str, why: str, message: str) -> Json:
-    return {"type": kind, "status": "False", "reason": why, "message": message}
+def shifted(pod: Json, seconds: int) -> None:
+    """Have a Pod's cluster, nodes included, be so far ahead with its clocks."""
+    def moved(text: str) -> str:
+        return format_time(parse_time(text) + timedelta(seconds=seconds))
+
+    pod["metadata"]["creationTimestamp"] = moved(pod["metadata"]["creationTimestamp"])
+    pod["status"]["startTime"] = moved(pod["status"]["startTime"])
+    for condition in pod["status"]["conditions"]:
+        condition["lastTransitionTime"] = moved(condition["lastTransitionTime"])
+    for status in pod["status"]["containerStatuses"]:
+        status["state"]["running"]["startedAt"] = moved(status["state"]["running"]["startedAt"])
 
 
-def waiting(
-    *, node: str | None = "vnode-edge-node-7", conditions: tuple[Json, ...] = (), annotations: dict[str, str] | None = None,
-    **fields: Any,
-) -> list[str]:
-    told = story(**fields)
-    vpod = copy.deepcopy(told.vpod)
-    vpod["spec"]["nodeName"], vpod["metadata"]["annotations"] = node, annotations or {}
-    vpod["status"] = {"phase": "Pending", "conditions": list(conditions)}
-    return explain_waiting(PodStory(
-        vpod, told.ppod, told.ours, told.running_daemonsets, told.copies, told.missing, told.refusal
-    ))
+def skewed(seconds: int) -> PodStory:
+    """Return the same life with the physical clock so far ahead; its status was written to the virtual Pod at 8."""
+    told = story(copies=())
+    assert told.ppod
+    shifted(told.ppod, seconds)
+    ready = next(item for item in told.ppod["status"]["conditions"] if item["type"] == "Ready")
+    told.vpod["status"] |= {
+        "conditions": [true("PodScheduled", 1), ready], "startTime": told.ppod["status"]["startTime"],
+        "containerStatuses": told.ppod["status"]["containerStatuses"],
+    }
+    told.vpod["metadata"]["managedFields"] = [{"manager": "kubeocean", "subresource": "status", "time": at(8)}]
+    return told
 
 
-def twin_with(**status: Any) -> Json:
-    twin = story().ppod
-    assert twin
-    return {**twin, "status": {"phase": "Pending", **status}}
+IN_ORDER = [
+    "created", "scheduled", "twin created", "mapped", "twin scheduled", "accepted by the kubelet", "started", "ready",
+    "ready in the virtual cluster",
+]
 
 
-PULL = {"name": "app", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-NO_ROOM = false("PodScheduled", "Unschedulable", "no room")
-TABLE: dict[str, tuple[dict[str, Any], str]] = {
-    "a node": ({"node": None, "conditions": (NO_ROOM,)}, "the virtual scheduler: Unschedulable: no room"),
-    "a kubelet of the virtual cluster": ({"ours": False}, "no virtual node of any binding"),
-    "a ConfigMap": ({"ppod": None, "missing": ("ConfigMap shop/x",)}, "ConfigMap shop/x, which does not exist: create it"),
-    "what it will never get": ({"ppod": None, "refusal": "FieldNotSupported: spec.x"}, "FieldNotSupported: spec.x"),
-    "what the syncer says": (
-        {"ppod": None, "conditions": (false(names.PHYSICAL_POD_CREATED, "NameTaken", "by him"),)}, "NameTaken: by him",
-    ),
-    "the syncer": ({"ppod": None}, "see that one runs for this binding"),
-    "to be told that its twin is gone": (
-        {"ppod": None, "annotations": {names.PHYSICAL_POD_UID_ANNOTATION: "p"}}, "Failed/PhysicalPodLost",
-    ),
-    "an image": ({"ppod": twin_with(containerStatuses=[PULL])}, "container app: ImagePullBackOff: no such image"),
-    "readiness": ({"ppod": twin_with(conditions=[false("Ready", "ContainersNotReady", "app")])}, "ContainersNotReady: app"),
-    "its status": ({}, "to mirror the status"),
+@pytest.mark.parametrize("ahead", [-3600, -40, -3, -1, 0, 1, 3, 40, 3600])
+def test_however_the_clocks_differ_the_order_is_that_of_a_pods_life_and_nothing_took_less_than_nothing(ahead: int) -> None:
+    steps = build_timeline(skewed(ahead))
+    assert [step.what for step in steps] == IN_ORDER
+    assert all(step.after >= 0 for step in steps if step.after is not None)
+
+
+LAGS: dict[str, tuple[int, str]] = {
+    "nothing is told of clocks that agree": (0, ""),
+    "nor of what a Pod's way may hide": (2, ""),
+    "a physical clock ahead": (40, "differ by at least 37 s: the physical one's is ahead of"),
+    "one behind": (-40, "differ by at least 37 s: the physical one's is behind"),
+    "a second is a fraction that the API has lost": (-3, ""),
 }
 
 
-@pytest.mark.parametrize("case", TABLE)
-def test_a_pod_waits_for(case: str) -> None:
-    given, said = TABLE[case]
-    assert said in waiting(**given)[0]
+@pytest.mark.parametrize("case", LAGS)
+def test_clocks_that_contradict_each_other_are_told(case: str) -> None:
+    ahead, said = LAGS[case]
+    told = skewed(ahead)
+    line = tell_lag(clock_lag(told.vpod, told.ppod))
+    assert (said in line) if said else line == ""
 
 
-def test_a_node_that_does_not_exist_is_told_as_such() -> None:
-    assert "which does not exist" in explain_waiting(PodStory(story().vpod, node_gone=True))[0]
+def test_a_token_made_for_the_pod_shows_a_clock_that_is_behind_better_than_the_twin() -> None:
+    told = skewed(0)
+    token: Json = {"metadata": {"creationTimestamp": "2026-01-01T11:59:50Z", "annotations": {
+        names.VIRTUAL_POD_UID_ANNOTATION: told.vpod["metadata"]["uid"],
+    }}}
+    assert clock_lag(told.vpod, told.ppod, [token]) == timedelta(seconds=-11)
+    token["metadata"]["annotations"] = {}
+    assert clock_lag(told.vpod, told.ppod, [token]) == timedelta(0), "a copy that others use may well be older"
 
 
-def test_a_pod_that_runs_waits_for_nothing_and_one_that_leaves_says_whom_it_waits_for() -> None:
-    assert explain_waiting(story()) == []
-    leaving = story()
-    leaving.vpod["metadata"] |= {"deletionTimestamp": at(40), "finalizers": ["his/own"]}
-    assert "its twin lent/" in explain_waiting(leaving)[0]
-    assert explain_waiting(PodStory(leaving.vpod, ours=True)) == ["whoever holds it by finalizer his/own"]
-    elsewhere = PodStory({**leaving.vpod, "metadata": {**leaving.vpod["metadata"], "finalizers": []}})
-    assert "its kubelet has the word" in explain_waiting(elsewhere)[0], "no syncer of ours releases it"
-    gated = story()
-    gated.vpod["spec"]["readinessGates"] = [{"conditionType": "balanced"}]
-    assert "readiness gate balanced" in explain_waiting(gated)[0]
+def test_a_node_whose_clock_is_behind_its_own_api_server_starts_nothing_before_the_twin_is_there() -> None:
+    told = story(copies=())
+    assert told.ppod
+    told.ppod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"] = "2026-01-01T11:59:25Z"
+    steps = build_timeline(told)
+    order = [step.what for step in steps]
+    assert order.index("twin created") < order.index("started")
+    assert all(step.after >= 0 for step in steps if step.after is not None)
+
+
+def test_that_somebody_asked_for_the_twin_to_go_is_told() -> None:
+    told = story()
+    assert told.ppod
+    told.ppod["metadata"] |= {"deletionTimestamp": at(50), "deletionGracePeriodSeconds": 30}
+    assert [(step.what, step.detail) for step in build_timeline(told)][-1] == (
+        "deletion of the twin requested", "with 30 s of grace",
+    )

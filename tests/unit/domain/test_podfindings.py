@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -12,6 +12,7 @@ from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.domain.findings import Finding, Kind, Mend, lasting
 from kubeocean.domain.podfindings import Claims, PodScene, check_token_secret, check_twin, check_vpod
 from kubeocean.domain.podmap import ForgedPod, build_physical_pod
+from kubeocean.domain.podstatus import diff_pod_status
 from kubeocean.domain.verification import Snapshot, claims_of, verify
 from kubeocean.kube.meta import Json
 from kubeocean.kube.resources import NODES, PODS
@@ -146,6 +147,88 @@ def test_from_the_virtual_side(case: str) -> None:
     assert (finding and finding.kind, finding.reason if finding else "", finding.mend if finding else Mend.NOTHING) == (
         kind, reason, mend,
     )
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)  # when both Pods of a pair were scheduled; the twin was ready two seconds later
+
+
+def seen(vpod: Json, twin: Json | None, seconds: float) -> Finding | None:
+    return check_vpod(vpod, twin, replace(SCENE, now=NOON + timedelta(seconds=seconds)))
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-3600, True), (-5, False), (0, False), (29, False), (30, True)])
+def test_a_twin_is_missing_half_a_minute_after_the_pod_was_scheduled_and_not_before(seconds: int, told: bool) -> None:
+    vpod, twin = pair()
+    never_had_one(vpod, twin)
+    assert bool(seen(vpod, None, seconds)) is told, "a time far ahead is of a clock that differs"
+    vpod["metadata"]["creationTimestamp"] = vpod["status"]["conditions"][0]["lastTransitionTime"]
+    vpod["status"]["conditions"] = []
+    assert bool(seen(vpod, None, seconds)) is told, "of a Pod that no scheduler saw its creation counts"
+
+
+def test_no_twin_is_missing_while_a_predecessors_ends_under_its_name() -> None:
+    vpod, twin = pair(uid="v-2")
+    never_had_one(vpod, twin)
+    _, predecessor = pair(uid="v-1")
+    assert reason(seen(vpod, predecessor, 300)) == (Kind.MISSING_TWIN, "NotCreated", False)
+    predecessor["metadata"] |= {"deletionTimestamp": "2026-01-01T12:10:00Z", "deletionGracePeriodSeconds": 600}
+    assert seen(vpod, predecessor, 300) is None
+    predecessor["metadata"]["labels"] = {**predecessor["metadata"]["labels"], names.OWNER_LABEL: "0123456789abcdef"}
+    assert reason(seen(vpod, predecessor, 300)) == (Kind.MISSING_TWIN, "NotCreated", False), "a stranger's is no predecessor"
+
+
+def test_a_change_of_the_twin_has_some_seconds_to_come_up() -> None:
+    vpod, twin = pair()
+    twin_moved(vpod, twin)
+    assert seen(vpod, twin, 4) is None, "it became ready at 2"
+    assert reason(seen(vpod, twin, 7)) == (Kind.STATUS_BEHIND, "NotMirrored", True)
+    assert reason(seen(vpod, twin, -3600)) == (Kind.STATUS_BEHIND, "NotMirrored", True), "the clock of the twin differs"
+    written: Json = {"manager": "kubelet", "time": "2026-01-01T12:01:00Z", "subresource": "status"}
+    twin["metadata"]["managedFields"] = [written]
+    assert seen(vpod, twin, 63) is None
+    del written["subresource"]
+    assert reason(seen(vpod, twin, 63)) == (Kind.STATUS_BEHIND, "NotMirrored", True), "what was written was not its status"
+
+
+OLDER: dict[str, Json] = {
+    "addresses of the host": {"hostIPs": [{"ip": "10.0.0.7"}]},
+    "a generation": {"observedGeneration": 1},
+    "a field of containers": {
+        "containerStatuses": [{"name": "app", "ready": True, "volumeMounts": [{"name": "x"}], "resources": {}}],
+    },
+    "a generation in a condition": {"conditions": [
+        RUNNING["conditions"][0], {**RUNNING["conditions"][1], "observedGeneration": 1},
+    ]},
+}
+
+
+@pytest.mark.parametrize("case", OLDER)
+def test_what_an_older_virtual_api_server_drops_is_not_behind(case: str) -> None:
+    vpod, twin = pair()
+    vpod["metadata"]["generation"] = twin["metadata"]["generation"] = 1
+    set_status(twin, **OLDER[case])
+    if "containerStatuses" in twin["status"]:
+        set_status(vpod, containerStatuses=[{"name": "app", "ready": True}])
+    assert diff_pod_status(vpod, twin), "it is written, in vain"
+    assert seen(vpod, twin, 60) is None
+    set_status(twin, podIP="10.2.2.2")
+    finding = seen(vpod, twin, 60)
+    assert finding
+    assert finding.cause.endswith("has not come up: podIP")
+
+
+def test_a_container_that_says_something_else_is_behind_though_fields_were_dropped() -> None:
+    vpod, twin = pair()
+    set_status(vpod, containerStatuses=[{"name": "app", "ready": True}])
+    set_status(twin, containerStatuses=[{"name": "app", "ready": False, "resources": {}}])
+    assert reason(seen(vpod, twin, 60)) == (Kind.STATUS_BEHIND, "NotMirrored", True)
+
+
+def test_a_pod_whose_twin_was_given_up_is_not_behind_it() -> None:
+    vpod, twin = pair()
+    set_status(vpod, phase="Failed", reason="FailedSchedulingPod")
+    set_status(twin, phase="Failed", reason="NodeAffinity")
+    assert seen(vpod, twin, 60) is None
 
 
 def test_a_running_pod_that_never_had_a_twin_is_found_and_left_to_people() -> None:

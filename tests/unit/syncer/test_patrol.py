@@ -90,6 +90,21 @@ async def test_it_rests_after_each_slice_of_work() -> None:
     assert rested == pytest.approx(worked / SLICE * PAUSE, rel=0.15), "others have the loop for most of the time"
 
 
+async def test_a_pod_that_was_bound_a_moment_ago_is_left_to_its_controller(case: Case) -> None:
+    patrol, _ = patrol_of(case)
+    vpod = copy.deepcopy(case.vpod())
+    assert vpod is not None
+    late = ObjectKey(KEY.namespace, "late")
+    vpod["metadata"] = {"name": late.name, "namespace": late.namespace}
+    vpod["status"] = {"phase": "Pending"}
+    case.world.virtual_server.put(PODS, vpod)
+    await asyncio.sleep(0.1)
+    assert await patrol.round() == set()
+    await asyncio.sleep(30)
+    (suspect,) = await patrol.round()
+    assert (suspect.kind, suspect.key) == (Kind.MISSING_TWIN, late)
+
+
 async def test_a_lost_twin_is_queued(case: Case) -> None:
     patrol, _ = patrol_of(case)
     case.world.physical_server.remove(PODS, case.twin_key)
