@@ -352,3 +352,19 @@ async def test_a_service_that_turns_headless_and_back_is_made_anew_at_once(case:
             case.put(SERVICES, type="ClusterIP", clusterIP=address)
             await asyncio.sleep(0.1)
             assert ((case.copy(SERVICES) or {})["spec"].get("clusterIP") == "None") is (address == "None")
+
+
+async def test_what_was_refused_of_a_namespace_that_left_the_list_is_new_when_it_is_back(case: Case) -> None:
+    spec = case.pairing.spec
+    case.world.physical_server.forbidden.add("create services")
+    async with case.working():
+        case.put(SERVICES, **ADDRESS)
+        await asyncio.sleep(0.1)
+        assert case.is_ready(), "what is refused holds up nobody"
+        case.pairing.spec = spec.model_copy(update={"service_namespaces": []})
+        case.services.spec_changed()
+        assert not case.services._said
+        case.world.physical_server.forbidden.clear()
+        case.pairing.spec = spec
+        case.services.spec_changed()
+        assert case.services.check(POD) == Blocked()
