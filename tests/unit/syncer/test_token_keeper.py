@@ -398,7 +398,7 @@ async def test_what_a_lenders_webhook_makes_of_a_secret_is_no_drift(change: Json
             await asyncio.sleep(1)
             assert len(case.writes()) == before + 2
             case.world.physical_server.remove(SECRETS, case.place)
-            await asyncio.sleep(60)
+            await asyncio.sleep(5)
             assert len(case.writes()) == before + 3
         if renewals == 0:
             case.world.physical_server.writes.clear()
