@@ -89,6 +89,11 @@ def meant_hash(digest: str, labels: Mapping[str, str]) -> str:
     return content_hash({"content": digest, "labels": dict(labels)})
 
 
+def meaning_of(obj: Json, digest: str, owner: Owner, more: Mapping[str, str]) -> str:
+    """Return the hash that the copy of `obj` should carry; `obj` may be trimmed, `digest` is of its content."""
+    return meant_hash(digest, copy_labels(obj, owner, more))
+
+
 def copy_key(key: ObjectKey, mount_namespace: str) -> ObjectKey:
     """Return where the copy of virtual object `key` is."""
     return ObjectKey(mount_namespace, physical_name(key.name, key.namespace))

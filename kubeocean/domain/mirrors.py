@@ -42,21 +42,31 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Apply merge patch `patch`, which carries the resourceVersion it was decided on, to the one called `name`."""
+    """Apply merge patch `patch`, which carries the resourceVersion it was decided on, to the one called `name`.
+
+    `wanted` is the copy as it is meant to be.
+    """
 
     name: str
     patch: Json
+    wanted: Json
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """DELETE the one called `name` with `uid`: it is not wanted, or cannot become what is."""
+    """DELETE the one called `name` with `uid`: it is not wanted, or cannot become what is, `wanted`."""
 
     name: str
     uid: str
+    wanted: Json | None = None
 
 
 Step = Create | Change | Remove | None
+
+
+def meaning_of(step: Create | Change | Remove) -> str:
+    """Return a hash of what a step brings about: however different the ways to it, it is the same for the same copy."""
+    return content_hash((step.obj if isinstance(step, Create) else step.wanted) or {})
 
 
 def build_copy(
@@ -106,12 +116,12 @@ def decide_copy(
     if is_deleting(existing):
         return None  # its going brings us back
     if wanted is None or replaces(existing, wanted):
-        return Remove(name_of(existing), uid_of(existing))
+        return Remove(name_of(existing), uid_of(existing), wanted)
     patch = diff_merge(_compared(existing, wanted, content), _compared(wanted, wanted, content))
     if patch is None:
         return None
     patch.setdefault("metadata", {})["resourceVersion"] = resource_version_of(existing)
-    return Change(name_of(existing), patch)
+    return Change(name_of(existing), patch, wanted)
 
 
 def _compared(obj: Json, wanted: Json, content: Callable[[Json], Json]) -> Json:

@@ -120,7 +120,7 @@ class _Projection:
             self._add_token(token)
         elif is_root_ca(source.get("configMap")):
             self._add_ca(source["configMap"])
-        elif fields := source.get("downwardAPI"):
+        elif (fields := source.get("downwardAPI")) is not None:  # one without items is valid, and gives no file
             for item in fields.get("items") or ():
                 self._add_field(item)
         else:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from kubeocean.domain.mirrors import Change, Create, Remove, Step, origin_of
+from kubeocean.domain.mirrors import Change, Create, Remove, Step, meaning_of, origin_of
 from kubeocean.domain.ownership import is_ours
 from kubeocean.kube.client import Client
 from kubeocean.kube.controller import Controller
@@ -22,6 +22,7 @@ from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.resources import Resource
 from kubeocean.syncer.mount import delete_ours
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.damping import Damper
 
 K = TypeVar("K", bound=Hashable)
 BY_ORIGIN = "origin"
@@ -43,6 +44,7 @@ class Copies:
         self, pairing: Pairing, resource: Resource, origin: Callable[[Json], ObjectKey | None] = origin_of
     ) -> None:
         self._pairing, self._resource = pairing, resource
+        self._damper: Damper[str] = Damper()  # by the name of the copy
         owner = pairing.owner
         self.informer: Informer[ObjectKey | None] = Informer(
             pairing.physical.watches, resource, namespace=pairing.physical.mount_namespace, summarise=origin,
@@ -68,19 +70,35 @@ class Copies:
         return self.informer.has_synced
 
     async def apply(self, step: Step, controller: Controller[K], key: K) -> None:
-        """Do what was decided; `key` is looked at again when the cache shows it. Raises NameTaken."""
-        namespace = self._pairing.physical.mount_namespace
-        written: Json | None = None
+        """Do what was decided; `key` is looked at again when the cache shows it. Raises NameTaken.
+
+        What somebody undoes each time is not done at once: `key` comes back when it may be.
+        """
+        if step is None:
+            return
+        name, meaning = name_of(step.obj) if isinstance(step, Create) else step.name, meaning_of(step)
+        if pause := self._damper.pause(name, meaning):
+            controller.queue.add_after(key, pause)
+            return
+        if written := await self._write(step):
+            controller.freshness.expect(key, self.informer, written)
+        # One that has to go only to be made anew is written by its making. One that goes for good and is wanted again later
+        # is another matter, to which no pause of before applies.
+        if not (isinstance(step, Remove) and step.wanted) and (pause := self._damper.mended(name, meaning)):
+            place = f"{self._pairing.physical.mount_namespace}/{name}"
+            log.warning("somebody keeps undoing what is written", kind=self._resource.kind, name=place, next_in_seconds=pause)
+
+    async def _write(self, step: Create | Change | Remove) -> Json | None:
+        calls, namespace = self._pairing.physical.calls, self._pairing.physical.mount_namespace
         match step:
             case Create(obj):
-                written = await self._create(self._pairing.physical.calls, obj)
+                return await self._create(calls, obj)
             case Change(name, patch):
-                written = await self._pairing.physical.calls.patch(self._resource, name, namespace, patch)
+                return await calls.patch(self._resource, name, namespace, patch)
             case Remove(name, uid):
                 with suppress(NotFound):
-                    written = await self._pairing.physical.calls.delete(self._resource, name, namespace, uid=uid)
-        if written:
-            controller.freshness.expect(key, self.informer, written)
+                    return await calls.delete(self._resource, name, namespace, uid=uid)
+        return None
 
     async def _create(self, calls: Client, obj: Json) -> Json:
         try:

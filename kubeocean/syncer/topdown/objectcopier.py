@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import structlog
+
+from kubeocean.api import names
 from kubeocean.domain.depmap import CopyHead, Step, build_copy, build_copy_patch, copy_key, decide_copy
 from kubeocean.domain.ownership import is_ours
 from kubeocean.kube.errors import AlreadyExists, NotFound
 from kubeocean.kube.freshness import Freshness
 from kubeocean.kube.informer import Informer
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, resource_version_of, uid_of
+from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, resource_version_of, uid_of
 from kubeocean.kube.resources import Resource
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
+from kubeocean.syncer.topdown.damping import Damper
 from kubeocean.syncer.topdown.marking import mark, unmark
+
+log = structlog.get_logger(__name__)
 
 
 class NameTaken(Exception):
@@ -26,7 +32,10 @@ class NameTaken(Exception):
 
 
 class Copier:
-    """Does the writes for one kind; what is written is expected of `marked` and `copies` before a key's next pass."""
+    """Does the writes for one kind; what is written is expected of `marked` and `copies` before a key's next pass.
+
+    `damper` knows of each copy that was written, by the key of the virtual object; the meaning is the hash that it carries.
+    """
 
     def __init__(
         self, pairing: Pairing, resource: Resource, freshness: Freshness[ObjectKey], marked: Informer[str],
@@ -34,6 +43,7 @@ class Copier:
     ) -> None:
         self._pairing, self._resource, self._freshness = pairing, resource, freshness
         self._marked, self._copies = marked, copies
+        self.damper: Damper[ObjectKey] = Damper()
 
     async def take_up(self, key: ObjectKey) -> Json | None:
         """Return the virtual object, read live and marked; None when it is proved missing, or is on its way out.
@@ -66,7 +76,7 @@ class Copier:
         present = await self._read(place) if contested or self._copies.store.get(place) else None
         if present is None:
             try:
-                return self._expect(key, await pairing.physical.calls.create(self._resource, desired))
+                return self._wrote(key, desired, await pairing.physical.calls.create(self._resource, desired))
             except AlreadyExists:
                 present = await pairing.physical.calls.get(self._resource, place.name, place.namespace)
         match decide_copy(present, desired, pairing.owner):
@@ -79,10 +89,10 @@ class Copier:
                 self._expect(key, present)
                 return None
             case Step.REPLACE:
-                return self._expect(key, await self._replace(place, present, desired))
+                return self._wrote(key, desired, await self._replace(place, present, desired))
             case Step.PATCH if patch := build_copy_patch(present, desired):
                 answer = await pairing.physical.calls.patch(self._resource, place.name, place.namespace, patch)
-                return self._expect(key, answer)
+                return self._wrote(key, desired, answer)
         return self._expect(key, present)
 
     async def drop_copy(self, key: ObjectKey, copy: Entry[CopyHead]) -> None:
@@ -118,6 +128,14 @@ class Copier:
             return await self._pairing.physical.calls.get(self._resource, place.name, place.namespace)
         except NotFound:
             return None
+
+    def _wrote(self, key: ObjectKey, desired: Json, stored: Json) -> Json:
+        if pause := self.damper.mended(key, annotations_of(desired)[names.CONTENT_HASH_ANNOTATION]):
+            log.warning(
+                "somebody keeps undoing what is written", kind=self._resource.kind, name=str(key_of(desired)),
+                next_in_seconds=pause,
+            )
+        return self._expect(key, stored)
 
     def _expect(self, key: ObjectKey, stored: Json) -> Json:
         self._freshness.expect(key, self._copies, stored)

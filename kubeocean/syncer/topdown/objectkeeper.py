@@ -8,6 +8,9 @@ pass begins to take something back. A Pod that comes later than that asks, is no
 again. That is why the cache of virtual Pods is good enough to tell that nobody needs a copy: a Pod that it does not show yet
 has not asked yet.
 
+A copy that somebody in the physical cluster changes back each time is mended ever more rarely (`damping`), and who waits for it
+is told. A change by the user never waits.
+
 The grace keeps a copy through the gap between two Pods of a rollout. It is kept in memory: a restart prolongs it, no more.
 """
 
@@ -21,7 +24,7 @@ from typing import Protocol
 import structlog
 
 from kubeocean.api import names
-from kubeocean.domain.depmap import CopyHead, copy_key, digest_in, digest_of, says_right, summarise_copy, trim
+from kubeocean.domain.depmap import CopyHead, copy_key, digest_in, digest_of, meaning_of, says_right, summarise_copy, trim
 from kubeocean.domain.marks import build_mark_patch, marked_selector
 from kubeocean.domain.naming import physical_name
 from kubeocean.kube.controller import Controller, Result
@@ -101,6 +104,13 @@ class ObjectKeeper:
         known = (self.ready, self.absent, self.trouble, self.asked, self._unused)
         return bool(self.marked.store.get(key) or self.copies.store.get(self.place_of(key))) or any(key in it for it in known)
 
+    def waits_no_longer(self, key: ObjectKey, pod: ObjectKey) -> None:
+        """Take that a Pod is gone, or has no more need of what it waited for."""
+        waiting = self.asked.get(key, set())
+        waiting.discard(pod)
+        if not waiting:
+            self.asked.pop(key, None)
+
     def suspects(self) -> Iterator[ObjectKey]:
         """Yield the keys that are neither in order nor in their grace, nor known to be in trouble."""
         if not (self.marked.has_synced and self.copies.has_synced):
@@ -149,6 +159,9 @@ class ObjectKeeper:
     # --- in use ------------------------------------------------------------------------------------------------------
     async def _provide(self, key: ObjectKey) -> Result:
         live: Json | None = None
+        known = self.marked.store.get(key)
+        if known and not is_deleting(known.object()) and (pause := self._pause(key, known.object(), known.summary)):
+            return Result(pause)
         # Marked before we come to it: its copy may be there, made by a process that died or by the Go project.
         contested = key in self.trouble or self.marked.store.get(key) is not None
         self.ready.discard(key)
@@ -158,6 +171,8 @@ class ObjectKeeper:
             if live is None:
                 self._miss(key)
                 return Result()
+            if pause := self._pause(key, live, digest_of(live)):
+                return Result(pause)
             stored = await self._copier.carry(live, self._labels(key), contested=contested)
         except NameTaken as taken:
             self._tell(key, live, Blocked("DependencyConflict", str(taken)))
@@ -174,6 +189,19 @@ class ObjectKeeper:
             if not self._is_old_news(key, live):
                 self._arrived(key)
         return Result()
+
+    def _pause(self, key: ObjectKey, virtual: Json, digest: str) -> float:
+        """Return in how many seconds a copy may be mended that somebody keeps changing, 0 = now; tell who waits for it."""
+        meaning = meaning_of(virtual, digest, self._pairing.owner, self._labels(key))
+        pause, whole = self._copier.damper.pause(key, meaning), self._copier.damper.length(key, meaning)
+        if pause and (key in self.asked or any(demand.needs(key) for demand in self.demands)):
+            kind, place = self._resource.kind, self.place_of(key)
+            self._tell(key, None, Blocked(
+                "DependencyContested",
+                f"somebody in the physical cluster keeps changing {kind} {place}, the copy of {kind} {key}; it is mended again "
+                f"within {whole:.0f} s",
+            ))
+        return pause
 
     def _is_old_news(self, key: ObjectKey, live: Json) -> bool:
         """Tell whether the object has changed since it was read; then the key is queued again already."""
@@ -222,6 +250,7 @@ class ObjectKeeper:
         virtual = self.marked.store.get(key)
         if virtual is None and self.copies.store.get(place) is None:
             self._unused.pop(key, None)
+            self._copier.damper.forget(key)
             return Result()
         held_up = virtual is not None and is_deleting(virtual.object())  # by our finalizer, for nothing
         if (left := self._grace_left(key)) and not held_up:

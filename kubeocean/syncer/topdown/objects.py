@@ -145,16 +145,19 @@ class ObjectSource:
 
     def _pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
         before, after = self._named_by(old), self._named_by(new)
+        if old:
+            for key in before - after if new and new.uid == old.uid else before:
+                self.keeper.told.get(key, set()).discard(old.uid)
         if before == after:
             return
-        if old:
-            for key in before - after:
-                self.keeper.told.get(key, set()).discard(old.uid)
         # A Pod that has a twin is past the gate; after a restart nobody else asks for what it may still lack.
         has_twin = new is not None and (twin := self._pairing.twin_of(new.key)) is not None and twin.summary.ours
         for key in before ^ after:
             if can_exist(key.name) and (has_twin or self.keeper.knows(key)):
                 self._enqueue(key)
+        if old:
+            for key in before - after:
+                self.keeper.waits_no_longer(key, old.key)
 
     def _named_by(self, entry: Entry[VirtualPod] | None) -> frozenset[ObjectKey]:
         """Return what a Pod names and still needs: none of one that is finished."""

@@ -172,8 +172,9 @@ class ServiceMirror:
         for key in self._keys_of(self.pairing.spec.service_namespaces):
             self._set_out(key)
             self.controller.enqueue(key)
-        for key in list(self._on_their_way):
+        for key in [*self._on_their_way, *self._said]:
             if self._original(key) is None:
+                self._said.pop(key, None)
                 self._arrived(key)
         for copies in (self.services, self.slices):
             self._enqueue_origins(*copies.informer.store.entries())

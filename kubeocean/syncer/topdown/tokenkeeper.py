@@ -8,6 +8,8 @@
 The Pod's own pass makes its Secrets before the twin and removes them after it (`tokens`, `syncer.pods`); in between they are
 looked after here. When a token is due stands on its Secret and is known from the cache: nothing is asked of anybody before,
 and after a restart every Secret is due when it was. A write is a difference against a live read: what is well is not written.
+What a server made of our last write is well too, be it that a webhook of the lender changes all Secrets: only after a restart
+such a one is written once more. Who undoes what we write is answered ever more rarely (`damping`); what is due never waits.
 
 A renewal that fails is tried again until it succeeds; the old token is good for another fifth of its life. Half-way through
 that the Pod is told.
@@ -15,12 +17,14 @@ that the Pod is told.
 
 from __future__ import annotations
 
+from math import inf
+
 import structlog
 
 from kubeocean.api import names
 from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
-from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
+from kubeocean.clusters.tokensummary import TokenSecretHead, Written, ca_mark, note_written
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podmap import build_physical_pod, forge_volumes
@@ -31,11 +35,12 @@ from kubeocean.domain.tokenlife import TokenLife, diff_token_secret, read_life, 
 from kubeocean.kube.backoff import Backoff
 from kubeocean.kube.controller import Controller, Result
 from kubeocean.kube.errors import AlreadyExists, KubeError, NotFound, NotLeading
-from kubeocean.kube.meta import Json, ObjectKey, name_of, namespace_of
+from kubeocean.kube.meta import Json, ObjectKey, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import SECRETS
 from kubeocean.kube.store import Entry
 from kubeocean.kube.workqueue import Workqueue
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.damping import Damper
 from kubeocean.syncer.topdown.tokens import (
     DependencyMissing,
     fill_token_secret,
@@ -63,6 +68,8 @@ class TokenKeeper:
             name, self.reconcile, workers=WORKERS, queue=Workqueue(name, backoff=RETRY)
         )
         self._told: set[ObjectKey] = set()  # who has heard that a renewal fails
+        self._written: dict[ObjectKey, dict[ObjectKey, Written]] = {}  # Pod -> place of a Secret -> our last write of it
+        self._damper: Damper[ObjectKey] = Damper()  # by the place of a Secret: those of one Pod do not hold up each other
         self._starting = False
 
     def attach(self) -> None:
@@ -72,6 +79,7 @@ class TokenKeeper:
         self._pairing.listen(self._pairing.virtual.root_cas, self._root_ca_changed)
         self._pairing.listen(self._pairing.physical.pods, self._twin_changed)
         self._pairing.listen(self._pairing.virtual.nodes, self._node_changed)
+        self._pairing.listen_to_own_pods(self._pod_changed)
         self._starting = False
 
     def look_again(self) -> None:
@@ -104,8 +112,17 @@ class TokenKeeper:
         if virtual and virtual.name and (self._starting or adopted) and not self._secrets_of(virtual):
             self.controller.enqueue(virtual)
 
+    def _pod_changed(self, old: Entry[VirtualPod] | None, new: Entry[VirtualPod] | None) -> None:
+        # It may have no Secret whose going would tell: one that somebody else holds the name of.
+        if old and new is None:
+            self._forget(old.key)
+
+    def _head(self, entry: Entry[TokenSecretHead]) -> TokenSecretHead:
+        """Return what a Secret is like, but for what a server made of our last write."""
+        return entry.summary.as_meant(self._written.get(entry.summary.virtual, {}).get(entry.key))
+
     def _schedule(self, entry: Entry[TokenSecretHead]) -> None:
-        head = entry.summary
+        head = self._head(entry)
         due = head.due_in(self._pairing.real_time(), self._root_ca(head.virtual.namespace))
         if due is not None and self._living(head.virtual, head.uid):
             self.controller.queue.add_after(head.virtual, due)
@@ -113,9 +130,13 @@ class TokenKeeper:
     def _root_ca_changed(self, _: Entry[None] | None, new: Entry[None] | None) -> None:
         if new is None or self._starting:  # at the start every Secret has been compared already
             return
-        for entry in self._pairing.physical.token_secrets.store.entries():
+        secrets = self._pairing.physical.token_secrets.store
+        for entry in secrets.entries():
             if entry.summary.virtual.namespace == new.key.namespace:
                 self._schedule(entry)
+        for pod, places in self._written.items():  # what somebody keeps deleting, and has its pause
+            if pod.namespace == new.key.namespace and any(secrets.get(place) is None for place in places):
+                self.controller.enqueue(pod)
 
     def _root_ca(self, namespace: str) -> int | None:
         return ca_mark(self._pairing.virtual.root_cas.store.object(ObjectKey(namespace, names.ROOT_CA_CONFIGMAP)))
@@ -136,6 +157,8 @@ class TokenKeeper:
         # Else every Pod that comes and goes would be remembered until its token is due, most of an hour later.
         self.controller.withdraw(key)
         self._told.discard(key)
+        for place in self._written.pop(key, ()):
+            self._damper.forget(place)
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -168,23 +191,35 @@ class TokenKeeper:
         entry = self._pairing.physical.token_secrets.store.get(place)
         if entry is None and not runs:
             return None  # the pass that makes the twin makes it
-        now = self._pairing.real_time()
-        wait = entry.summary.due_in(now, self._root_ca(key.namespace)) if entry else 0.0
+        head, now = self._head(entry) if entry else None, self._pairing.real_time()
+        wait = head.due_in(now, self._root_ca(key.namespace)) if head else 0.0
         if wait is None or wait > 0:
             return wait
+        # What we wrote last counts more than what the Secret says, which somebody may change.
+        written = self._written.get(key, {}).get(place)
+        life = written.life if written else head.life if head else None
+        left = (life.refresh_at - now).total_seconds() if life else inf
+        if left > 0 and (pause := self._damper.pause(place, self._meaning(vpod))):
+            return min(pause, left)
         try:
-            return await self._renew(key, vpod, token, place)
+            return await self._renew(key, vpod, token, place, mends=left > 0)
         except NotLeading:
             raise
         except KubeError as error:
-            self._tell(key, vpod, token, entry.summary.life if entry else None, error)
+            self._tell(key, vpod, token, life, error)
             raise
         except DependencyMissing as error:
-            self._tell(key, vpod, token, entry.summary.life if entry else None, error)
+            self._tell(key, vpod, token, life, error)
             log.warning("token not renewed", binding=self._pairing.binding_name, pod=str(key), error=str(error))
             return RETRY.cap
 
-    async def _renew(self, key: ObjectKey, vpod: Json, token: TokenSecret, place: ObjectKey) -> float | None:
+    def _meaning(self, vpod: Json) -> str:
+        return f"{uid_of(vpod)} {self._root_ca(namespace_of(vpod))}"
+
+    async def _renew(
+        self, key: ObjectKey, vpod: Json, token: TokenSecret, place: ObjectKey, *, mends: bool
+    ) -> float | None:
+        """Bring one Secret up to date; `mends`: not because its tokens have come of age."""
         pairing = self._pairing
         live = await self._read(place)
         if live and not (is_ours(live, pairing.owner) or may_adopt_token_secret(live, vpod)):
@@ -199,10 +234,14 @@ class TokenKeeper:
             written = await self._write(live, wanted)
         except (AlreadyExists, NotFound):
             return SEEN_SOON  # made or removed in between
+        if stored := written or live:
+            self._written.setdefault(key, {})[place] = note_written(wanted, stored)
         if written:
             self.controller.freshness.expect(key, pairing.physical.token_secrets, written)
             self._told.discard(key)
             log.info("token Secret written", binding=pairing.binding_name, pod=str(key), secret=place.name)
+            if mends and (pause := self._damper.mended(place, self._meaning(vpod))):
+                log.warning("somebody keeps undoing what is written", kind="Secret", name=str(place), next_in_seconds=pause)
         return (life.refresh_at - pairing.real_time()).total_seconds() if life else None
 
     async def _read(self, place: ObjectKey) -> Json | None:

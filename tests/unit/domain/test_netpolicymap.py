@@ -62,7 +62,8 @@ def test_what_a_lender_opened_is_shut_again() -> None:
     stored["metadata"] |= {"uid": "x", "resourceVersion": "7"}
     stored["spec"]["ingress"] = [{}]
     step = decide_copy(wanted, stored, policy_content)
-    assert step == Change(wanted["metadata"]["name"], {"spec": {"ingress": None}, "metadata": {"resourceVersion": "7"}})
+    patch = {"spec": {"ingress": None}, "metadata": {"resourceVersion": "7"}}
+    assert step == Change(wanted["metadata"]["name"], patch, wanted)
 
 
 LABELS = st.dictionaries(st.sampled_from(["app", "stage"]), st.sampled_from(["a", "b"]), max_size=2)

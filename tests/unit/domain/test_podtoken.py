@@ -3,10 +3,14 @@
 import base64
 from dataclasses import replace
 
+import pytest
+
 from kubeocean.api import names
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podcontext import PodContext
-from kubeocean.domain.podtoken import TokenSecret, TokenSource, build_token_secret
+from kubeocean.domain.podcopy import Copier
+from kubeocean.domain.poddownward import Downward
+from kubeocean.domain.podtoken import TokenSecret, TokenSource, build_token_secret, map_token_volume
 from kubeocean.kube.meta import Json
 
 CONTEXT = PodContext(
@@ -51,3 +55,20 @@ def test_the_same_tokens_have_the_same_hash_and_a_new_one_another() -> None:
 
     assert content(secret()) == content(secret())
     assert content(secret()) != content(secret(texts=TEXTS | {"token": "renewed"}))
+
+
+LABELS: Json = {"downwardAPI": {"items": [{"path": "app", "fieldRef": {"fieldPath": "metadata.labels['app']"}}]}}
+EMPTY: dict[str, tuple[list[Json], list[Json]]] = {
+    "alone": ([{"downwardAPI": {}}], []),
+    "with a list that is empty": ([{"downwardAPI": {"items": []}}], []),
+    "before one with items": ([{"downwardAPI": {}}, LABELS], [LABELS]),
+    "after one with items": ([LABELS, {"downwardAPI": {}}], [LABELS]),
+}
+
+
+@pytest.mark.parametrize(("sources", "kept"), EMPTY.values(), ids=EMPTY.keys())
+def test_a_downward_source_without_items_gives_no_file_and_hinders_no_other(sources: list[Json], kept: list[Json]) -> None:
+    volume = {"name": "access", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, *sources]}}
+    mapped, token = map_token_volume(VPOD, volume, Copier("shop", Downward(VPOD, ())))
+    ours = {"secret": {"name": token.name, "items": [{"key": "token", "path": "token"}]}}
+    assert mapped["projected"]["sources"] == [ours, *kept]

@@ -12,6 +12,7 @@ from kubeocean.kube.errors import Forbidden, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.topdown.dependencies import Blocked
@@ -278,3 +279,92 @@ async def test_selectors_of_namespaces_wait_until_these_are_read(case: Case, *, 
         copy = case.copy(NETWORKPOLICIES)
         assert copy is not None
         assert ("ingress" in copy["spec"]) is not missing
+
+
+@asynccontextmanager
+async def undoing(case: Case, resource: Resource, spec: Json | None) -> AsyncIterator[None]:
+    """Have somebody in the physical cluster set fields of a copy's spec, or delete it (None), whenever we have written it."""
+    async def undo() -> None:
+        while True:
+            copy = case.copy(resource)
+            if copy and spec is None:
+                case.world.physical_server.remove(resource, COPY)
+            elif copy and spec:
+                case.world.physical_server.put(resource, apply_merge(copy, {"spec": spec}))
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(undo())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until_undone(case: Case, resource: Resource, seconds: float) -> int:
+    """Return how often we write in so many seconds."""
+    before = len(case.world.physical_server.writes)
+    await asyncio.sleep(seconds)
+    return len([write for write in case.world.physical_server.writes[before:] if write.endswith(resource.plural)])
+
+
+ADDRESS: Json = {"type": "ClusterIP", "clusterIP": "10.96.0.7"}
+FIGHTS: dict[str, tuple[Resource, Json, Json | None]] = {
+    "a mirrored Service is changed": (SERVICES, ADDRESS, {"sessionAffinity": "ClientIP"}),
+    "a mirrored Service is deleted": (SERVICES, ADDRESS, None),
+    "a policy is opened": (NETWORKPOLICIES, {"podSelector": {}, "policyTypes": ["Ingress"]}, {"ingress": [{}]}),
+}
+
+
+@pytest.mark.parametrize(("resource", "spec", "undone"), FIGHTS.values(), ids=FIGHTS.keys())
+async def test_who_undoes_what_we_mirror_is_answered_ever_more_rarely_and_a_users_change_at_once(
+    case: Case, resource: Resource, spec: Json, undone: Json | None
+) -> None:
+    async with case.working():
+        case.services.check(POD)
+        case.policies.check(POD)
+        case.world.pod("pod")
+        case.put(resource, **spec)
+        await asyncio.sleep(0.1)
+        async with undoing(case, resource, undone):
+            assert 6 <= await until_undone(case, resource, 60) <= 9  # after 1, 2, 4, 8, 16 and 32 s
+            case.put(resource, **spec, **({"ports": [{"port": 80}]} if resource == SERVICES else {"egress": [{}]}))
+            assert 1 <= await until_undone(case, resource, 0.9) <= 2
+        await asyncio.sleep(1.5)  # it has nearly everything of a pause left
+        assert case.copy(resource)
+        assert (case.copy(resource) or {})["spec"].get("ingress") is None
+
+
+async def test_a_service_that_goes_and_comes_back_is_mirrored_at_once_each_time(case: Case) -> None:
+    async with case.working():
+        for _ in range(5):
+            case.put(SERVICES, type="ClusterIP", clusterIP="10.96.0.7")
+            await asyncio.sleep(0.1)
+            assert case.copy(SERVICES)
+            case.world.virtual_server.remove(SERVICES, WEB)
+            await asyncio.sleep(0.1)
+            assert not case.copy(SERVICES)
+
+
+async def test_a_service_that_turns_headless_and_back_is_made_anew_at_once(case: Case) -> None:
+    async with case.working():
+        for address in ("10.96.0.7", "None") * 3:
+            case.put(SERVICES, type="ClusterIP", clusterIP=address)
+            await asyncio.sleep(0.1)
+            assert ((case.copy(SERVICES) or {})["spec"].get("clusterIP") == "None") is (address == "None")
+
+
+async def test_what_was_refused_of_a_namespace_that_left_the_list_is_new_when_it_is_back(case: Case) -> None:
+    spec = case.pairing.spec
+    case.world.physical_server.forbidden.add("create services")
+    async with case.working():
+        case.put(SERVICES, **ADDRESS)
+        await asyncio.sleep(0.1)
+        assert case.is_ready(), "what is refused holds up nobody"
+        case.pairing.spec = spec.model_copy(update={"service_namespaces": []})
+        case.services.spec_changed()
+        assert not case.services._said
+        case.world.physical_server.forbidden.clear()
+        case.pairing.spec = spec
+        case.services.spec_changed()
+        assert case.services.check(POD) == Blocked()

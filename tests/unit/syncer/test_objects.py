@@ -220,6 +220,22 @@ async def test_who_was_told_is_forgotten_with_his_pod(case: Case) -> None:
         assert len(source.keeper.told[APP]) == 1
 
 
+async def test_who_waits_is_forgotten_with_his_pod(case: Case) -> None:
+    """The same of something mandatory: while one waits, others come, wait, and go."""
+    async with case.serving() as pods:
+        for name in ("stays", *(f"web-{number}" for number in range(5))):
+            case.pod(name)
+        await asyncio.sleep(SOON)
+        (source,) = [source for source in sources_of(pods) if source.keeper.asked]
+        assert len(source.keeper.asked[APP]) == 6
+        for number in range(5):
+            await case.remove_pod(f"web-{number}")
+        assert source.keeper.asked == {APP: {ObjectKey("ns", "stays")}}
+        case.config()
+        await asyncio.sleep(SOON)
+        assert case.has_twin("stays")
+
+
 async def test_names_that_nothing_can_have_are_missing_without_a_question(case: Case) -> None:
     async with case.serving():
         for number, name in enumerate(("..", "a/b", "Upper")):
@@ -242,12 +258,13 @@ async def test_both_sides_changes_end_in_the_virtual_content(case: Case) -> None
         for drift in ({"data": {"color": "theirs", "new": "1"}}, {"metadata": {"labels": {"app": None}}},
                       {"metadata": {"annotations": {names.VIRTUAL_NAME_ANNOTATION: None}}}):
             case.edit(metadata={"labels": {"app": "shop"}})
-            await asyncio.sleep(SOON)
+            await asyncio.sleep(5)  # he who drifts so slowly is no fighter
             case.physical.put(CONFIGMAPS, apply_merge(case.physical.find(CONFIGMAPS, PLACE.name, "mount"), drift))
             await asyncio.sleep(SOON)
             mended = case.physical.find(CONFIGMAPS, PLACE.name, "mount")
             assert (mended["data"], labels_of(mended)["app"]) == ({"color": "blue"}, "shop")
             assert annotations_of(mended)[names.VIRTUAL_NAME_ANNOTATION] == "app"
+        await asyncio.sleep(5)  # he who drifts so slowly is no fighter
         case.physical.remove(CONFIGMAPS, PLACE)
         await asyncio.sleep(SOON)
         assert case.data() == {"color": "blue"}
@@ -552,3 +569,90 @@ async def test_a_crash_after_any_call_leaves_what_the_next_process_completes(cas
         await asyncio.sleep(GRACE + 5)
         assert case.copy() is None
         assert not case.marked()
+
+
+# --- somebody in the physical cluster who undoes what we write ---------------------------------------------------------
+@asynccontextmanager
+async def undoing(case: Case, change: Json | None) -> AsyncIterator[None]:
+    """Have somebody change the copy, or delete it (None), whenever we have written it."""
+    async def undo() -> None:
+        while True:
+            if copied := case.copy():
+                if change is None:
+                    case.physical.remove(CONFIGMAPS, PLACE)
+                else:
+                    case.physical.put(CONFIGMAPS, apply_merge(copied, change))
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(undo())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def written(case: Case) -> int:
+    return len([call for call in case.about("configmaps") if call.startswith(("physical create", "physical patch"))])
+
+
+UNDONE: dict[str, Json | None] = {
+    "its data is changed": {"data": {"a": "theirs"}},
+    "a key is added": {"data": {"theirs": "1"}},
+    "our mark of the content is taken off": {"metadata": {"annotations": {names.CONTENT_HASH_ANNOTATION: None}}},
+    "it is deleted": None,
+}
+
+
+@pytest.mark.parametrize("change", UNDONE.values(), ids=UNDONE.keys())
+async def test_who_undoes_a_copy_is_answered_ever_more_rarely_and_a_users_change_at_once(
+    case: Case, change: Json | None
+) -> None:
+    case.config()
+    case.pod("web")
+    async with case.serving():
+        assert case.has_twin("web")
+        async with undoing(case, change):
+            await asyncio.sleep(60)
+            before, calls = written(case), len(case.about("configmaps"))
+            assert 7 <= before <= 9  # made, mended at once, and after 1, 2, 4, 8, 16 and 32 s
+            assert calls <= 4 * before, "nothing is asked either"
+            case.edit(data={"a": "2"})
+            await asyncio.sleep(0.9)
+            assert before < written(case) <= before + 2
+        await asyncio.sleep(1.5)
+        assert case.data() == {"a": "2"}
+        assert names.CONTENT_HASH_ANNOTATION in annotations_of(case.copy() or {})
+
+
+async def test_a_pod_that_waits_for_a_copy_somebody_fights_over_says_so_and_starts_when_it_is_mended(case: Case) -> None:
+    case.config()
+    case.pod("web")
+    async with case.serving() as pods:
+        async with undoing(case, None):
+            await asyncio.sleep(20)
+            case.pod("late")
+            await asyncio.sleep(SOON)
+            assert not case.has_twin("late")
+            assert case.told("late") == "DependencyContested"
+            busy, patched = len(case.calls), len(case.virtual.writes)
+            await asyncio.sleep(5)
+            assert len(case.calls) - busy <= 3
+            assert len(case.virtual.writes) - patched <= 1
+        await asyncio.sleep(32)
+        assert case.has_twin("late")
+        (source,) = [source for source in sources_of(pods) if source.keeper.ready]
+        assert not source.keeper.trouble
+        assert not source.keeper.asked
+
+
+async def test_what_nobody_needs_any_more_leaves_nothing_to_remember(case: Case) -> None:
+    case.config()
+    case.pod("web")
+    async with case.serving() as pods:
+        dampers = [source.keeper._copier.damper for source in sources_of(pods)]
+        assert [len(damper) for damper in dampers] == [1, 0]
+        await case.remove_pod("web")
+        await asyncio.sleep(GRACE + 5)
+        assert case.copy() is None
+        assert [len(damper) for damper in dampers] == [0, 0]

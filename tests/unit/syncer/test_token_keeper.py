@@ -3,10 +3,10 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +14,8 @@ from kubeocean.domain.naming import physical_name, token_secret_name
 from kubeocean.kube.errors import NotFound, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.patch import apply_merge
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
@@ -354,3 +355,154 @@ async def test_a_secret_that_outlived_its_pod_while_nobody_was_there_is_collecte
     await asyncio.gather(task, return_exceptions=True)
     assert ("secrets", case.place) not in case.world.physical_server.objects
     assert uid_of(case.world.virtual_server.find(NAMESPACES, "kube-system"))
+
+
+# --- lenders who change what we write ---------------------------------------------------------------------------------
+LIFE = {"kubeocean.io/expires-at": None, "kubeocean.io/refresh-at": None}
+WEBHOOKS: dict[str, Json] = {
+    "an annotation is added": {"metadata": {"annotations": {"lender": "1"}}},
+    "a label is added": {"metadata": {"labels": {"lender": "1"}}},
+    "a key is added": {"data": {"lender": "eA=="}},
+    "a key is taken away": {"data": {"token-1": None}},
+    "the certificate is another": {"data": {"ca.crt": "eA=="}},
+    "the hash is taken away": {"metadata": {"annotations": {"kubeocean.io/content-hash": None}}},
+    "the life is taken away": {"metadata": {"annotations": LIFE}},
+}
+
+
+def admit_with(case: Case, change: Json) -> None:
+    """Have the physical server change every token Secret before it is stored, as a mutating webhook would."""
+    put = case.world.physical_server.put
+
+    def putting(resource: Resource, obj: Json) -> Json:
+        return put(resource, apply_merge(obj, change) if resource == SECRETS else obj)
+
+    case.world.physical_server.put = putting  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("change", WEBHOOKS.values(), ids=WEBHOOKS.keys())
+async def test_what_a_lenders_webhook_makes_of_a_secret_is_no_drift(change: Json) -> None:
+    case = await begin()
+    admit_with(case, change)
+    case.world.physical_server.put(SECRETS, case.secret())
+    await asyncio.sleep(0.1)
+    for renewals in (0, 1):
+        async with case.keeping():
+            await asyncio.sleep(SHORTEST * 0.7)
+            before, minted = len(case.writes()), case.world.virtual_server.minted
+            assert before <= 2 + 2 * renewals, "at most one more after a start"
+            await asyncio.sleep(SHORTEST * 0.12)
+            assert len(case.writes()) == before + 1, "it is renewed when it is due"
+            assert case.world.virtual_server.minted == minted + 2
+            case.root_ca(f"another {renewals}")
+            await asyncio.sleep(1)
+            assert len(case.writes()) == before + 2
+            case.world.physical_server.remove(SECRETS, case.place)
+            await asyncio.sleep(5)
+            assert len(case.writes()) == before + 3
+        if renewals == 0:
+            case.world.physical_server.writes.clear()
+            case.world.physical_server.writes.extend(["create secrets"])
+
+
+def delete(case: Case) -> None:
+    case.world.physical_server.remove(SECRETS, case.place)
+
+
+def change(**fields: Any) -> Callable[[Case], None]:
+    def act(case: Case) -> None:
+        case.world.physical_server.put(SECRETS, apply_merge(case.secret(), fields))
+
+    return act
+
+
+AGED = {"kubeocean.io/refresh-at": "2025-01-01T00:00:00Z"}
+UNDONE: dict[str, Callable[[Case], None]] = {
+    "it is deleted": delete,
+    "its token is another": change(data={"token": "c3Rvbg=="}),
+    "a key is added": change(data={"lender": "eA=="}),
+    "its certificate is another": change(data={"ca.crt": "eA=="}),
+    "its life is taken away": change(metadata={"annotations": LIFE}),
+    "it is made to look old": change(metadata={"annotations": AGED}),
+}
+
+
+@asynccontextmanager
+async def undoing(case: Case, undo: Callable[[Case], None]) -> AsyncIterator[None]:
+    """Have somebody undo whatever we write of the Secret."""
+    async def fight() -> None:
+        while True:
+            if ("secrets", case.place) in case.world.physical_server.objects:
+                undo(case)
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(fight())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("undo", UNDONE.values(), ids=UNDONE.keys())
+async def test_who_undoes_what_we_write_is_answered_ever_more_rarely_and_a_new_certificate_never_waits(
+    undo: Callable[[Case], None]
+) -> None:
+    case = await begin()
+    async with case.keeping():
+        async with undoing(case, undo):
+            await asyncio.sleep(60)
+            written = len(case.writes())
+            assert 7 <= written <= 10  # made, mended twice at once, and after 1, 2, 4, 8, 16 and 32 s
+            assert case.world.virtual_server.minted <= 2 * written
+            case.root_ca("second")
+            await asyncio.sleep(0.9)
+            assert written < len(case.writes()) <= written + 2
+        await asyncio.sleep(3)
+        assert case.files()["ca.crt"] == "second"
+        assert set(case.files()) == {"token", "token-1", "ca.crt"}
+        assert case.files()["token"].startswith("token-")
+
+
+async def test_a_token_that_is_due_waits_for_no_pause() -> None:
+    case = await begin()
+    case.world.virtual_server.token_seconds = 100
+    async with case.keeping(), undoing(case, UNDONE["a key is added"]):
+        await asyncio.sleep(130)  # the pause is 128 s by now
+        written, minted = len(case.writes()), case.world.virtual_server.minted
+        await asyncio.sleep(83)
+        assert (len(case.writes()), case.world.virtual_server.minted) == (written + 1, minted + 2)
+
+
+async def test_a_secret_somebody_fights_over_holds_up_no_other_of_its_pod() -> None:
+    case = await begin()
+    vpod = case.world.virtual_server.find(PODS, "web", "ns")
+    case.world.virtual_server.remove(PODS, KEY)
+    case.world.physical_server.remove(PODS, ObjectKey("mount", physical_name("web", "ns")))
+    case.world.pod("web", volumes=[*vpod["spec"]["volumes"], {"name": "other", "projected": {"sources": SOURCES}}])
+    await asyncio.sleep(0.1)
+    await case.pods.reconcile(KEY)
+    case.place, other = (ObjectKey("mount", token_secret_name("web", name, "uid-pods-web-2")) for name in ("access", "other"))
+    async with case.keeping(), undoing(case, delete):
+        await asyncio.sleep(40)
+        case.world.physical_server.remove(SECRETS, other)
+        await asyncio.sleep(0.5)
+        assert ("secrets", other) in case.world.physical_server.objects
+
+
+async def test_nothing_is_remembered_of_a_pod_that_is_gone_whoever_holds_the_name_of_its_secret() -> None:
+    case = await begin()
+    stranger: Json = {"metadata": {"name": case.place.name, "namespace": "mount", "uid": "s"}, "data": {"a": "b"}}
+    async with case.keeping() as keeper:
+        for undo in (UNDONE["its token is another"], delete):
+            undo(case)
+            await asyncio.sleep(1)
+        assert keeper._written
+        assert len(keeper._damper)
+        case.world.physical_server.remove(SECRETS, case.place)
+        case.world.physical_server.put(SECRETS, stranger)
+        await asyncio.sleep(5)
+        assert keeper._told
+        case.world.virtual_server.remove(PODS, KEY)
+        await asyncio.sleep(1)
+        assert (keeper._told, keeper._written, len(keeper._damper)) == (set(), {}, 0)
