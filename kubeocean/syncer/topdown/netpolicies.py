@@ -59,7 +59,7 @@ class NetworkPolicyMirror:
         self.copies = Copies(pairing, NETWORKPOLICIES)
         self._wake = wake
         self._pods: dict[str, set[ObjectKey]] = {}  # ours that have not ended, by namespace
-        self._emptied: dict[str, float] = {}  # loop time at which a namespace lost the last of them
+        self._emptied: dict[str, float] = {}  # loop time at which a namespace lost the last of them; the oldest first
         self._in_force: dict[ObjectKey, int] = {}  # policy -> the revision of it that its copy says
         self._refused: dict[ObjectKey, str] = {}
         self._holding = Holding()
@@ -147,10 +147,24 @@ class NetworkPolicyMirror:
         if pods is None or key not in pods:
             return
         pods.discard(key)
+        self._wait_no_more(key)
         if not pods:
             del self._pods[key.namespace]
-            self._emptied[key.namespace] = asyncio.get_running_loop().time()
+            self._note_emptied(key.namespace)
             self._enqueue_namespace(key.namespace)
+
+    def _wait_no_more(self, pod: ObjectKey) -> None:
+        for entry in self.pairing.virtual.network_policies.store.by_index(BY_NAMESPACE, pod.namespace):
+            if waiting := self._waiting.get(entry.key):
+                waiting.discard(pod)
+                if not waiting:
+                    del self._waiting[entry.key]
+
+    def _note_emptied(self, namespace: str) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._emptied and self._emptied[oldest := next(iter(self._emptied))] + KEPT <= now:
+            del self._emptied[oldest]  # its copies are on their way out, if they are not gone
+        self._emptied[namespace] = now
 
     def _enqueue_namespace(self, namespace: str) -> None:
         for entry in self.pairing.virtual.network_policies.store.by_index(BY_NAMESPACE, namespace):
@@ -184,6 +198,9 @@ class NetworkPolicyMirror:
         except (NameTaken, *REFUSED) as refused:
             if may_pass(refused, self.controller.queue.failures(key) + 1):
                 raise
+            if policy is None and not self.copies.informer.has_synced:
+                self._forget(key)
+                return Result()  # whatever copies there are bring us back when we may read them
             if policy:
                 remedy = "; the lender can grant it with `kubeocean rbac`" if isinstance(refused, Forbidden) else ""
                 self._refuse(key, policy, f"{refused}{remedy}")
@@ -237,9 +254,9 @@ class NetworkPolicyMirror:
         return {entry.key.name: labels_of(entry.object()) for entry in informer.store.entries()}
 
     def _guards_twins(self, namespace: str) -> bool:
-        """Tell whether twins of a virtual namespace are left: one may live on when our cache has lost its Pod or node."""
-        twins = (entry.summary.virtual for entry in self.pairing.physical.pods.store.entries())
-        return any(virtual is not None and virtual.namespace == namespace for virtual in twins)
+        """Tell whether twins of a virtual namespace still run: one may live on when our cache has lost its Pod or node."""
+        twins = (entry.summary for entry in self.pairing.physical.pods.store.entries() if not entry.summary.finished)
+        return any(twin.virtual is not None and twin.virtual.namespace == namespace for twin in twins)
 
     async def _is_gone(self, key: ObjectKey, copy: Json) -> bool:
         """Prove that the original is gone; False while the cache has to catch up."""

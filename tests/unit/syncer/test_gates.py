@@ -15,7 +15,7 @@ from kubeocean.kube.meta import Json, ObjectKey
 from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.topdown.dependencies import Blocked
-from kubeocean.syncer.topdown.netpolicies import NetworkPolicyMirror
+from kubeocean.syncer.topdown.netpolicies import KEPT, NetworkPolicyMirror
 from kubeocean.syncer.topdown.services import ServiceMirror
 from tests.unit.syncer.world import SPEC, Server, World
 
@@ -75,6 +75,11 @@ class Case:
 
     def is_ready(self) -> bool:
         return self.services.check(POD) is None and self.policies.check(POD) is None
+
+
+def remembered(mirror: NetworkPolicyMirror, what: str) -> int:
+    """Return of how many a mirror remembers something."""
+    return len(getattr(mirror, what))
 
 
 @pytest.fixture
@@ -368,6 +373,86 @@ async def test_copies_outlast_the_last_pod_by_a_minute_but_never_leave_a_twin_al
         case.world.physical_server.remove(PODS, ObjectKey("mount", "twin"))
         await asyncio.sleep(11)
         assert case.copy(NETWORKPOLICIES) is None
+
+
+@pytest.mark.parametrize(("phase", "stays"), [("Running", True), ("Succeeded", False), ("Failed", False)])
+async def test_copies_guard_twins_that_run_and_no_completed_ones(case: Case, *, phase: str, stays: bool) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        await asyncio.sleep(0.1)
+        case.world.pod("one")
+        case.world.physical_server.put(PODS, {
+            "metadata": {"name": "twin", "namespace": "mount", "labels": case.pairing.owner.labels(), "annotations": {
+                "kubeocean.io/virtual-pod-namespace": "ns", "kubeocean.io/virtual-pod-name": "one",
+            }}, "spec": {"containers": []}, "status": {"phase": phase},
+        })
+        await asyncio.sleep(0.1)
+        assert case.copy(NETWORKPOLICIES) is not None
+        ended = case.world.virtual_server.find(PODS, "one", "ns")
+        case.world.virtual_server.put(PODS, {**ended, "status": {"phase": "Succeeded"}})
+        await asyncio.sleep(KEPT + 1)
+        assert (case.copy(NETWORKPOLICIES) is not None) is stays
+
+
+async def test_namespaces_whose_pods_came_and_went_are_forgotten(case: Case) -> None:
+    """The growth of years: namespaces of one Pod each, some with a policy."""
+    async with case.working():
+        for number in range(50):
+            pod = {**POD["metadata"], "namespace": f"ns-{number}"}
+            case.world.virtual_server.put(PODS, {"metadata": pod, "spec": {"nodeName": "vnode-edge-node-1", "containers": []}})
+            await asyncio.sleep(5)
+            case.world.virtual_server.remove(PODS, ObjectKey(f"ns-{number}", "pod"))
+            await asyncio.sleep(5)
+            assert remembered(case.policies, "_emptied") <= KEPT / 10 + 1
+
+
+async def test_a_pod_that_is_deleted_while_it_waits_is_forgotten_and_others_are_not(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    monkeypatch.setattr(case.world.physical_server, "forbidden", {"create networkpolicies"})
+    async with case.working():
+        for name in ("stays", "goes"):
+            case.world.pod(name)
+        await asyncio.sleep(0.1)
+        pods = [case.world.virtual_server.find(PODS, name, "ns") for name in ("stays", "goes")]
+        assert all(case.policies.check(pod) for pod in pods)
+        case.world.virtual_server.remove(PODS, ObjectKey("ns", "goes"))
+        await asyncio.sleep(0.1)
+        case.woken.clear()
+        case.world.physical_server.forbidden.clear()
+        await asyncio.sleep(40)
+        assert case.woken == [ObjectKey("ns", "stays")]
+        case.world.virtual_server.remove(PODS, ObjectKey("ns", "stays"))
+        await asyncio.sleep(0.1)
+        assert remembered(case.policies, "_waiting") == 0
+
+
+async def test_a_policy_that_goes_while_we_may_not_read_its_copies_is_forgotten(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.policies = NetworkPolicyMirror(case.pairing, case.woken.append)  # nobody fills its cache
+
+    looks: list[float] = []
+
+    def refuse() -> bool:
+        looks.append(asyncio.get_running_loop().time())
+        raise Forbidden("may not list networkpolicies", cluster="lender", status=403)
+
+    monkeypatch.setattr(case.policies.copies, "check_readable", refuse)
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        assert case.policies.check(POD) == Blocked()
+        await asyncio.sleep(0.1)
+        blocked = case.policies.check(POD)
+        assert blocked is not None
+        assert "may not list networkpolicies" in blocked.message
+        case.world.virtual_server.remove(NETWORKPOLICIES, WEB)
+        await asyncio.sleep(40)
+        assert remembered(case.policies, "_refused") == 0
+        looks.clear()
+        await asyncio.sleep(100)
+        assert not looks, "nobody looks again at what is gone"
 
 
 async def test_a_policy_that_goes_takes_its_copy_along_at_once(case: Case) -> None:
