@@ -58,6 +58,11 @@ class PhysicalPod:
         """Tell whether it is a twin that this binding made."""
         return self.virtual is not None
 
+    @property
+    def finished(self) -> bool:
+        """Tell whether its containers will never run again."""
+        return self.phase in FINISHED
+
 
 def summarise_virtual_pod(pod: Json) -> VirtualPod:
     """Return the head of a virtual Pod."""

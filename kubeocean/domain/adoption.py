@@ -7,7 +7,8 @@ ConfigMap or Secret by name, in a mountNamespace that is ours, a claim so too, a
 same storage as the one of its virtual claim. Whatever nobody claims stays as it is, and is foreign.
 
 To adopt is to write who owns it. A Pod is taken as it runs: that it was given all its user wants is noted along with that,
-so nothing is pushed down at once and no container restarts. A volume keeps the name it has (see `naming`).
+so nothing is pushed down at once and no container restarts. Its virtual namespace is written on it too, whether or not it
+says so already: that label is what network policies choose by. A volume keeps the name it has (see `naming`).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _build_patch(live: Json, labels: Mapping[str, str], annotations: Mapping[str
 
 def build_pod_adoption(vpod: Json, ppod: Json, owner: Owner) -> Json:
     """Return the merge patch (with uid and resourceVersion) by which a twin becomes `owner`'s."""
-    return _build_patch(ppod, owner.labels(), {
+    return _build_patch(ppod, {**owner.labels(), names.VIRTUAL_NAMESPACE_LABEL: namespace_of(vpod)}, {
         **owner.annotations(), names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
         names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
     })

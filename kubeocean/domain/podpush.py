@@ -9,7 +9,8 @@ and the note of what was asked (`podchange`) keeps the old word for what was ref
 
 What a change *is* comes from comparing with what was asked last, not with the twin: a lender may rewrite images, or resize
 for reasons of his own, and an edited label is no reason to undo that. Only metadata that the user has set is also held
-against the twin itself. Values are added and replaced, never removed, where Kubernetes allows no more than that
+against the twin itself, and what we say on it of its virtual Pod: the label by which network policies choose it is among that.
+Values are added and replaced, never removed, where Kubernetes allows no more than that
 (pkg/apis/core/validation, ValidatePodUpdate, ValidatePodResize).
 """
 
@@ -96,7 +97,9 @@ def lacks_nothing(vpod: Json, ppod: Json) -> bool:
     """Tell whether `build_last_patch` would find nothing to write to a twin that everything has been pushed to; quickly."""
     live = annotations_of(ppod)
     wishes = wishes_of(vpod)
-    if live.get(names.EXPECTED_METADATA_ANNOTATION) != encode_wishes(wishes) or _differing(_told(vpod, ppod), ppod):
+    if live.get(names.EXPECTED_METADATA_ANNOTATION) != encode_wishes(wishes) or _differing(_told(vpod, ppod), live):
+        return False
+    if _differing(_chosen_by(vpod), labels_of(ppod)):
         return False
     for wished, theirs in ((wishes.labels, labels_of(ppod)), (wishes.annotations, live)):
         for key, value in wished.items():
@@ -168,7 +171,9 @@ def _diff_metadata(vpod: Json, ppod: Json, refused: Collection[Part], *, pushed:
         wishes, images=before.images if Part.SPEC in refused else wishes.images,
         resources=before.resources if Part.RESIZE in refused else wishes.resources,
     )
-    annotations |= _differing(_told(vpod, ppod) | {names.EXPECTED_METADATA_ANNOTATION: encode_wishes(noted)}, ppod)
+    labels |= _differing(_chosen_by(vpod), labels_of(ppod))
+    told = _told(vpod, ppod) | {names.EXPECTED_METADATA_ANNOTATION: encode_wishes(noted)}
+    annotations |= _differing(told, annotations_of(ppod))
     if not (pushed or refused):
         annotations[names.CONTENT_HASH_ANNOTATION] = changeable_hash(vpod)
     return {part: values for part, values in (("labels", labels), ("annotations", annotations)) if values}
@@ -205,6 +210,10 @@ def _told(vpod: Json, ppod: Json) -> dict[str, str]:
     return told
 
 
-def _differing(wanted: Mapping[str, str], ppod: Json) -> dict[str, str | None]:
-    live = annotations_of(ppod)
+def _chosen_by(vpod: Json) -> dict[str, str]:
+    """Return the label by which copies of network policies choose a twin: one that lacks it, none of them holds for."""
+    return {names.VIRTUAL_NAMESPACE_LABEL: namespace_of(vpod)}
+
+
+def _differing(wanted: Mapping[str, str], live: Mapping[str, str]) -> dict[str, str | None]:
     return {key: value for key, value in wanted.items() if live.get(key) != value}

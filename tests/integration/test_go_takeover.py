@@ -51,6 +51,7 @@ async def test_it_is_taken_over_as_it_runs_and_a_second_start_writes_nothing(
         assert uid_of(after[kind]) == uid_of(before), f"another {kind}"
     assert after["pod"]["spec"] == go.below["pod"]["spec"]
     assert after["pod"]["status"] == go.below["pod"]["status"], "nothing restarted"
+    assert labels_of(after["pod"])["kubeocean.io/virtual-namespace"] == namespace, "network policies choose by it"
     assert after["claim"]["spec"] == go.below["claim"]["spec"]
     retained = {"persistentVolumeReclaimPolicy": "Retain"}
     assert after["volume"]["spec"] == go.below["volume"]["spec"] | retained, "the data outlives the twin"

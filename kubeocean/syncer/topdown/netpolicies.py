@@ -8,8 +8,8 @@ a Job.
 The gate: a promise of security that is silently broken is worse than a Pod that does not run. So a twin is not created before
 every policy that selects its Pod is in force in the physical cluster, and not at all where the lender does not let us write
 policies, or keeps an object under the name of one: the Pod says which policy, why, and what would help. For Pods that run
-already when such a policy appears, an Event on the policy says that it is not enforced. Whether a lender's network enforces
-policies at all, nobody can ask an API server.
+already when such a policy appears, an Event on the policy says that it is not enforced. The same when somebody over there keeps
+changing the copy (see `holding`). Whether a lender's network enforces policies at all, nobody can ask an API server.
 """
 
 from __future__ import annotations
@@ -22,21 +22,27 @@ import structlog
 
 from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import BY_NAMESPACE, BY_NODE
+from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.mirrors import decide_copy, origin_uid_of
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import Labels, map_policy, needs_namespaces, policy_content, selects
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, Forbidden
-from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of
+from kubeocean.kube.errors import Forbidden
+from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of, resource_version_of
 from kubeocean.kube.resources import NETWORKPOLICIES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
 from kubeocean.syncer.topdown.copies import NOT_READ_YET, POLL, REFUSED_RETRY, Copies, NameTaken, remove_all
 from kubeocean.syncer.topdown.dependencies import Blocked, may_run
+from kubeocean.syncer.topdown.holding import LASTS, Holding
 from kubeocean.syncer.topdown.refusals import REFUSED, may_pass
 
 NOT_ENFORCED = "NetworkPolicyNotEnforced"
+FOUGHT_OVER = (
+    "somebody in the physical cluster keeps changing or deleting its copy {copy}. It is mended each time, after pauses that "
+    "grow to 5 minutes, and counts again when it has stayed as it is for a while; the lender has to stop who does that"
+)
 KEPT = 60.0  # seconds that copies outlast the last Pod of their namespace
 GUARDS_STILL = 10.0  # seconds between looks at twins that a copy nobody else needs still guards
 
@@ -53,9 +59,10 @@ class NetworkPolicyMirror:
         self.copies = Copies(pairing, NETWORKPOLICIES)
         self._wake = wake
         self._pods: dict[str, set[ObjectKey]] = {}  # ours that have not ended, by namespace
-        self._emptied: dict[str, float] = {}  # loop time at which a namespace lost the last of them
+        self._emptied: dict[str, float] = {}  # loop time at which a namespace lost the last of them; the oldest first
         self._in_force: dict[ObjectKey, int] = {}  # policy -> the revision of it that its copy says
         self._refused: dict[ObjectKey, str] = {}
+        self._holding = Holding()
         self._waiting: dict[ObjectKey, set[ObjectKey]] = {}  # policy -> Pods
         self._ending = False
 
@@ -71,7 +78,7 @@ class NetworkPolicyMirror:
             self.controller.enqueue(policy)
         refused = next((policy for policy in missing if policy in self._refused), None)
         if refused:
-            why = f"NetworkPolicy {refused.name} selects this Pod, and cannot be enforced: {self._refused[refused]}"
+            why = f"NetworkPolicy {refused.name} selects this Pod, and is not in force: {self._refused[refused]}"
             return Blocked(NOT_ENFORCED, why)
         return Blocked() if missing else None
 
@@ -99,6 +106,8 @@ class NetworkPolicyMirror:
         for entry in filter(None, (old, new)):
             if entry.summary:
                 self._in_force.pop(entry.summary, None)  # until the pass has seen what became of it
+                if new is None:
+                    self._holding.deleted(entry.summary)
                 self.controller.enqueue(entry.summary)
             else:  # somebody took off what it is a copy of: its original knows it by its name
                 self._enqueue_all()
@@ -138,10 +147,24 @@ class NetworkPolicyMirror:
         if pods is None or key not in pods:
             return
         pods.discard(key)
+        self._wait_no_more(key)
         if not pods:
             del self._pods[key.namespace]
-            self._emptied[key.namespace] = asyncio.get_running_loop().time()
+            self._note_emptied(key.namespace)
             self._enqueue_namespace(key.namespace)
+
+    def _wait_no_more(self, pod: ObjectKey) -> None:
+        for entry in self.pairing.virtual.network_policies.store.by_index(BY_NAMESPACE, pod.namespace):
+            if waiting := self._waiting.get(entry.key):
+                waiting.discard(pod)
+                if not waiting:
+                    del self._waiting[entry.key]
+
+    def _note_emptied(self, namespace: str) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._emptied and self._emptied[oldest := next(iter(self._emptied))] + KEPT <= now:
+            del self._emptied[oldest]  # its copies are on their way out, if they are not gone
+        self._emptied[namespace] = now
 
     def _enqueue_namespace(self, namespace: str) -> None:
         for entry in self.pairing.virtual.network_policies.store.by_index(BY_NAMESPACE, namespace):
@@ -175,8 +198,12 @@ class NetworkPolicyMirror:
         except (NameTaken, *REFUSED) as refused:
             if may_pass(refused, self.controller.queue.failures(key) + 1):
                 raise
+            if policy is None and not self.copies.informer.has_synced:
+                self._forget(key)
+                return Result()  # whatever copies there are bring us back when we may read them
             if policy:
-                self._refuse(key, policy, refused)
+                remedy = "; the lender can grant it with `kubeocean rbac`" if isinstance(refused, Forbidden) else ""
+                self._refuse(key, policy, f"{refused}{remedy}")
             return Result(REFUSED_RETRY)
 
     def _used_for(self, namespace: str) -> float:
@@ -196,9 +223,15 @@ class NetworkPolicyMirror:
         existing = self.copies.get(physical_name(key.name, key.namespace))
         step = decide_copy(wanted, existing, policy_content)
         await self.copies.apply(step, self.controller, key)
+        meaning = content_hash(wanted)
         if step is None and existing and not is_deleting(existing):
+            if left := self._holding.right(key, meaning):
+                return Result(min(left, used_for))
             self._enforced(key)
-        return Result(used_for if used_for < inf else None)
+            return Result(used_for if used_for < inf else None)
+        if self._holding.wrong(key, meaning, resource_version_of(existing) if existing else ""):
+            self._refuse(key, policy, FOUGHT_OVER.format(copy=key_of(wanted)))
+        return Result(min(LASTS, used_for))
 
     async def _take_away(self, key: ObjectKey, *, gone: bool) -> Result:
         existing = self.copies.get(physical_name(key.name, key.namespace))
@@ -221,9 +254,9 @@ class NetworkPolicyMirror:
         return {entry.key.name: labels_of(entry.object()) for entry in informer.store.entries()}
 
     def _guards_twins(self, namespace: str) -> bool:
-        """Tell whether twins of a virtual namespace are left: one may live on when our cache has lost its Pod or node."""
-        twins = (entry.summary.virtual for entry in self.pairing.physical.pods.store.entries())
-        return any(virtual is not None and virtual.namespace == namespace for virtual in twins)
+        """Tell whether twins of a virtual namespace still run: one may live on when our cache has lost its Pod or node."""
+        twins = (entry.summary for entry in self.pairing.physical.pods.store.entries() if not entry.summary.finished)
+        return any(twin.virtual is not None and twin.virtual.namespace == namespace for twin in twins)
 
     async def _is_gone(self, key: ObjectKey, copy: Json) -> bool:
         """Prove that the original is gone; False while the cache has to catch up."""
@@ -242,9 +275,8 @@ class NetworkPolicyMirror:
             self._in_force[key] = entry.revision
             self._changed_state(key)
 
-    def _refuse(self, key: ObjectKey, policy: Json, refused: NameTaken | ApiError) -> None:
-        remedy = "; the lender can grant it with `kubeocean rbac`" if isinstance(refused, Forbidden) else ""
-        why = f"ClusterBinding {self.pairing.binding_name}: {refused}{remedy}"
+    def _refuse(self, key: ObjectKey, policy: Json, why: str) -> None:
+        why = f"ClusterBinding {self.pairing.binding_name}: {why}"
         if self._refused.get(key) != why:
             self._refused[key] = why
             self._in_force.pop(key, None)
@@ -256,6 +288,7 @@ class NetworkPolicyMirror:
     def _forget(self, key: ObjectKey) -> None:
         self._in_force.pop(key, None)
         self._refused.pop(key, None)
+        self._holding.forget(key)
         self._changed_state(key)
 
     def suspects(self) -> Iterator[ObjectKey]:

@@ -14,8 +14,10 @@ from kubeocean.domain.adoption import (
     may_adopt_volume,
 )
 from kubeocean.domain.naming import persistent_volume_name
+from kubeocean.domain.netpolicymap import map_policy, selects
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
+from kubeocean.domain.podpush import build_last_patch, lacks_nothing
 from kubeocean.kube.meta import Json
 from kubeocean.kube.patch import apply_merge
 
@@ -72,6 +74,17 @@ def test_an_adopted_twin_is_ours_and_nothing_is_pushed_to_it() -> None:
     assert is_ours(adopted, OWNER)
     assert is_pushed(virtual, adopted)
     assert not is_unowned(adopted)
+
+
+@pytest.mark.parametrize("before", [None, "elsewhere"], ids=["that the Go project did not write", "that is wrong"])
+def test_an_adopted_twin_gets_the_label_by_which_network_policies_choose_it(before: str | None) -> None:
+    said = {} if before is None else {names.VIRTUAL_NAMESPACE_LABEL: before}
+    physical, virtual = twin({**MANAGED, "app": "web", **said}), vpod()
+    adopted = apply_merge(physical, build_pod_adoption(virtual, physical, OWNER))
+    policy = {"metadata": {"name": "deny", "namespace": "shop", "uid": "n-1"}, "spec": {"podSelector": {}}}
+    assert selects(map_policy(policy, OWNER, "lent", {}), adopted)
+    assert lacks_nothing(virtual, adopted)
+    assert build_last_patch(virtual, adopted) is None, "no second write"
 
 
 def copy_of(name: str = "app", labels: dict[str, str] = MANAGED, **metadata: Any) -> Json:

@@ -22,6 +22,7 @@ from kubeocean.kube.patch import apply_merge
 
 KEYS = ("app", "team", "cni/address")
 VALUES = ("1", "2", "3")
+CHOSEN_BY = {names.VIRTUAL_NAMESPACE_LABEL: "shop"}  # what network policies look for on a twin
 
 
 def pod(uid: str, **labels: str) -> Json:
@@ -36,7 +37,7 @@ def pod(uid: str, **labels: str) -> Json:
 def forged(vpod: Json) -> Json:
     """Return the twin of `vpod` as it is created."""
     twin = copy.deepcopy(vpod)
-    twin["metadata"] |= {"uid": "p-1", "annotations": {
+    twin["metadata"] |= {"uid": "p-1", "labels": {**labels_of(vpod), **CHOSEN_BY}, "annotations": {
         **annotations_of(vpod), names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "shop", names.VIRTUAL_POD_NAME_ANNOTATION: "web",
         names.VIRTUAL_POD_UID_ANNOTATION: "v-1", names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
         names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
@@ -182,8 +183,11 @@ def test_edits_of_both_sides_in_any_order_with_late_caches_converge_and_no_edit_
 
 
 def settled(w: World) -> tuple[Json, Json]:
+    """Return the metadata of both sides in the end, but for the label that the twin alone has."""
     w.settle()
-    return w.virtual.live["metadata"], w.physical.live["metadata"]
+    below = copy.deepcopy(w.physical.live["metadata"])
+    assert below["labels"].pop(names.VIRTUAL_NAMESPACE_LABEL) == "shop"
+    return w.virtual.live["metadata"], below
 
 
 def test_what_the_lender_puts_on_a_twin_comes_up_in_one_write() -> None:
@@ -306,3 +310,23 @@ def test_mapping_annotations_taken_off_a_twin_are_put_back() -> None:
     w.physical.edit("annotations", names.VIRTUAL_POD_UID_ANNOTATION, None)
     _, below = settled(w)
     assert below["annotations"][names.VIRTUAL_POD_UID_ANNOTATION] == "v-1"
+
+
+@pytest.mark.parametrize("spoilt", [None, "", "elsewhere"], ids=["taken off", "emptied", "changed"])
+def test_the_label_by_which_network_policies_choose_a_twin_is_put_back_in_one_write_and_never_comes_up(
+    spoilt: str | None
+) -> None:
+    w = world(app="web")
+    w.physical.edit("labels", names.VIRTUAL_NAMESPACE_LABEL, spoilt)
+    w.settle()
+    assert labels_of(w.physical.live) == {"app": "web", names.VIRTUAL_NAMESPACE_LABEL: "shop"}
+    assert labels_of(w.virtual.live) == {"app": "web"}
+    assert w.writes == 1
+
+
+def test_a_users_own_label_of_that_name_does_not_lead_policies_astray() -> None:
+    w = world(app="web")
+    w.virtual.edit("labels", names.VIRTUAL_NAMESPACE_LABEL, "elsewhere")
+    w.settle()
+    assert labels_of(w.physical.live)[names.VIRTUAL_NAMESPACE_LABEL] == "shop"
+    assert w.writes == 0

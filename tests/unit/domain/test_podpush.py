@@ -30,13 +30,14 @@ def twin(of: Json | None = None, *, container: Json | None = None, **spec: Any) 
     """Return the twin that was created from `of`, with what the lender's admission has changed since."""
     of = of or vpod()
     main, *others = of["spec"]["containers"]
+    labels = {**of["metadata"]["labels"], names.VIRTUAL_NAMESPACE_LABEL: "shop"}
     annotations = {
         names.VIRTUAL_POD_NAMESPACE_ANNOTATION: "shop", names.VIRTUAL_POD_NAME_ANNOTATION: "web",
         names.VIRTUAL_POD_UID_ANNOTATION: "v-1", names.EXPECTED_METADATA_ANNOTATION: expected_metadata(of),
         names.CONTENT_HASH_ANNOTATION: changeable_hash(of),
     }
     return {
-        "metadata": {"name": "web-x", "uid": "p-1", "labels": of["metadata"]["labels"], "annotations": annotations},
+        "metadata": {"name": "web-x", "uid": "p-1", "labels": labels, "annotations": annotations},
         "spec": {**of["spec"], "containers": [{**main, **(container or {})}, *others], **spec},
     }
 
@@ -140,7 +141,7 @@ def test_what_was_refused_is_neither_noted_nor_hashed_but_the_rest_goes_down() -
     assert patch["metadata"]["labels"] == {"app": "shop"}
     assert names.CONTENT_HASH_ANNOTATION not in patch["metadata"]["annotations"]
     after = twin()
-    after["metadata"] = {**after["metadata"], "labels": {"app": "shop"}, "annotations": {
+    after["metadata"] = {**after["metadata"], "labels": {**after["metadata"]["labels"], "app": "shop"}, "annotations": {
         **annotations_of(after), **patch["metadata"]["annotations"],
     }}
     asked = asked_of(after)

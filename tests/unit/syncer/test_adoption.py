@@ -73,7 +73,9 @@ async def test_a_twin_that_its_pod_claims_is_adopted_as_it_runs(monkeypatch: pyt
     before = below(stage.physical, "pods", "web")
     await take_over(stage)
     after = below(stage.physical, "pods", "web")
-    assert labels_of(after) == labels_of(before) | stage.owner.labels()
+    chosen_by = {"kubeocean.io/virtual-namespace": "ns"}
+    assert labels_of(after) == labels_of(before) | stage.owner.labels() | chosen_by
+    assert [write for write in stage.physical.writes if write.endswith(" pods")] == ["patch pods"], "all of it in one"
     assert annotations_of(after)[OWNER] == stage.owner.annotation
     assert (uid_of(after), after["spec"], after["status"]) == (uid_of(before), before["spec"], before["status"])
     vpod = stage.virtual.find(PODS, "web", "ns")

@@ -1,7 +1,7 @@
 """What a Pod waits for although it does not name it: Services for a while, network policies for as long as it takes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.topdown.dependencies import Blocked
-from kubeocean.syncer.topdown.netpolicies import NetworkPolicyMirror
+from kubeocean.syncer.topdown.netpolicies import KEPT, NetworkPolicyMirror
 from kubeocean.syncer.topdown.services import ServiceMirror
 from tests.unit.syncer.world import SPEC, Server, World
 
@@ -76,6 +76,11 @@ class Case:
 
     def is_ready(self) -> bool:
         return self.services.check(POD) is None and self.policies.check(POD) is None
+
+
+def remembered(mirror: NetworkPolicyMirror, what: str) -> int:
+    """Return of how many a mirror remembers something."""
+    return len(getattr(mirror, what))
 
 
 @pytest.fixture
@@ -224,6 +229,126 @@ async def test_a_policy_that_no_answer_of_the_server_lets_through_is_told_after_
         assert case.world.reasons("NetworkPolicy") == ["NetworkPolicyNotEnforced"]
 
 
+Lender = Callable[[Json, Server], None]
+
+
+def change_it(copy: Json, server: Server) -> None:
+    server.put(NETWORKPOLICIES, {**copy, "spec": {**copy["spec"], "podSelector": {"matchLabels": {"nobody": "has this"}}}})
+
+
+def delete_it(copy: Json, server: Server) -> None:
+    server.remove(NETWORKPOLICIES, COPY)
+
+
+def hold_it_up(copy: Json, server: Server) -> None:
+    gone = {"deletionTimestamp": "2026-01-01T12:00:00Z", "finalizers": ["lender/keeps"]}
+    server.put(NETWORKPOLICIES, {**copy, "metadata": {**copy["metadata"], **gone}})
+
+
+class Meddler:
+    """Somebody in the physical cluster who does the same to the copy every time it is as it should be, a little later."""
+
+    def __init__(self, case: Case, act: Lender, after: float = 0.05) -> None:
+        self.server, self.case, self.act, self.after = case.world.physical_server, case, act, after
+        self.task = asyncio.create_task(self.run())
+
+    async def run(self) -> None:
+        meant: Json | None = None
+        while True:
+            await asyncio.sleep(self.after)
+            copy = self.case.copy(NETWORKPOLICIES)
+            if copy and meant is None:
+                meant = copy["spec"]
+            if copy and copy["spec"] == meant and "deletionTimestamp" not in copy["metadata"]:
+                self.act(copy, self.server)
+
+
+@asynccontextmanager
+async def meddling(case: Case, act: Lender, after: float = 0.05) -> AsyncIterator[None]:
+    meddler = Meddler(case, act, after)
+    try:
+        yield
+    finally:
+        meddler.task.cancel()
+
+
+@pytest.mark.parametrize("act", [change_it, delete_it, hold_it_up])
+async def test_pods_are_told_of_a_policy_whose_copy_somebody_keeps_altering_and_start_when_he_has_stopped(
+    case: Case, act: Lender
+) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        assert case.policies.check(POD) == Blocked()
+        await asyncio.sleep(0.02)
+        async with meddling(case, act):
+            await asyncio.sleep(20)
+            case.woken.clear()
+            for _ in range(40):  # never in such a moment in which it happens to be right
+                blocked = case.policies.check(POD)
+                assert blocked is not None
+                assert blocked.reason == "NetworkPolicyNotEnforced"
+                assert "NetworkPolicy web selects this Pod, and is not in force" in blocked.message
+                assert f"keeps changing or deleting its copy {COPY}" in blocked.message
+                await asyncio.sleep(0.73)
+            assert case.world.reasons("NetworkPolicy") == ["NetworkPolicyNotEnforced"], "once"
+        if act is hold_it_up:
+            case.world.physical_server.remove(NETWORKPOLICIES, COPY)
+        await asyncio.sleep(2 * 300)
+        assert case.woken, "it may start now"
+        assert case.is_ready()
+
+
+async def test_a_copy_that_the_lenders_admission_changes_is_told_though_no_write_of_ours_changes_anything(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    server = case.world.physical_server
+    put = server.put
+
+    def admit(resource: Resource, obj: Json) -> Json:
+        if resource != NETWORKPOLICIES:
+            return put(resource, obj)
+        changed = {**obj, "spec": {**obj["spec"], "policyTypes": ["Egress"]}}
+        stored = case.copy(NETWORKPOLICIES)
+        return stored if stored and stored["spec"] == changed["spec"] else put(resource, changed)
+
+    monkeypatch.setattr(server, "put", admit)
+    async with case.working():
+        assert case.policies.check(POD) == Blocked()
+        await asyncio.sleep(30)
+        blocked = case.policies.check(POD)
+        assert blocked is not None
+        assert "keeps changing or deleting its copy" in blocked.message
+
+
+@pytest.mark.parametrize("act", [change_it, delete_it])
+async def test_a_copy_that_is_altered_once_is_mended_without_a_word(case: Case, act: Lender) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        assert case.policies.check(POD) == Blocked()
+        await asyncio.sleep(0.1)
+        copy = case.copy(NETWORKPOLICIES)
+        assert copy is not None
+        act(copy, case.world.physical_server)
+        await asyncio.sleep(0.006)
+        assert case.policies.check(POD) == Blocked(), "it is not in force in this moment"
+        await asyncio.sleep(0.1)
+        assert case.is_ready()
+        assert case.world.reasons("NetworkPolicy") == []
+
+
+async def test_a_policy_that_its_user_changes_all_the_time_is_nobodys_meddling(case: Case) -> None:
+    async with case.working():
+        case.world.pod("one")
+        for number in range(12):
+            case.put(NETWORKPOLICIES, podSelector={"matchLabels": {"app": f"web-{number}"}}, policyTypes=["Ingress"])
+            await asyncio.sleep(1)
+            copy = case.copy(NETWORKPOLICIES)
+            assert copy is not None
+            assert copy["spec"]["podSelector"]["matchLabels"] == {"app": f"web-{number}"}
+        assert case.world.reasons("NetworkPolicy") == []
+
+
 async def test_the_policies_of_a_namespace_whose_pods_are_all_refused_stay_where_they_are(case: Case) -> None:
     case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
     async with case.working():
@@ -249,6 +374,86 @@ async def test_copies_outlast_the_last_pod_by_a_minute_but_never_leave_a_twin_al
         case.world.physical_server.remove(PODS, ObjectKey("mount", "twin"))
         await asyncio.sleep(11)
         assert case.copy(NETWORKPOLICIES) is None
+
+
+@pytest.mark.parametrize(("phase", "stays"), [("Running", True), ("Succeeded", False), ("Failed", False)])
+async def test_copies_guard_twins_that_run_and_no_completed_ones(case: Case, *, phase: str, stays: bool) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        await asyncio.sleep(0.1)
+        case.world.pod("one")
+        case.world.physical_server.put(PODS, {
+            "metadata": {"name": "twin", "namespace": "mount", "labels": case.pairing.owner.labels(), "annotations": {
+                "kubeocean.io/virtual-pod-namespace": "ns", "kubeocean.io/virtual-pod-name": "one",
+            }}, "spec": {"containers": []}, "status": {"phase": phase},
+        })
+        await asyncio.sleep(0.1)
+        assert case.copy(NETWORKPOLICIES) is not None
+        ended = case.world.virtual_server.find(PODS, "one", "ns")
+        case.world.virtual_server.put(PODS, {**ended, "status": {"phase": "Succeeded"}})
+        await asyncio.sleep(KEPT + 1)
+        assert (case.copy(NETWORKPOLICIES) is not None) is stays
+
+
+async def test_namespaces_whose_pods_came_and_went_are_forgotten(case: Case) -> None:
+    """The growth of years: namespaces of one Pod each, some with a policy."""
+    async with case.working():
+        for number in range(50):
+            pod = {**POD["metadata"], "namespace": f"ns-{number}"}
+            case.world.virtual_server.put(PODS, {"metadata": pod, "spec": {"nodeName": "vnode-edge-node-1", "containers": []}})
+            await asyncio.sleep(5)
+            case.world.virtual_server.remove(PODS, ObjectKey(f"ns-{number}", "pod"))
+            await asyncio.sleep(5)
+            assert remembered(case.policies, "_emptied") <= KEPT / 10 + 1
+
+
+async def test_a_pod_that_is_deleted_while_it_waits_is_forgotten_and_others_are_not(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    monkeypatch.setattr(case.world.physical_server, "forbidden", {"create networkpolicies"})
+    async with case.working():
+        for name in ("stays", "goes"):
+            case.world.pod(name)
+        await asyncio.sleep(0.1)
+        pods = [case.world.virtual_server.find(PODS, name, "ns") for name in ("stays", "goes")]
+        assert all(case.policies.check(pod) for pod in pods)
+        case.world.virtual_server.remove(PODS, ObjectKey("ns", "goes"))
+        await asyncio.sleep(0.1)
+        case.woken.clear()
+        case.world.physical_server.forbidden.clear()
+        await asyncio.sleep(40)
+        assert case.woken == [ObjectKey("ns", "stays")]
+        case.world.virtual_server.remove(PODS, ObjectKey("ns", "stays"))
+        await asyncio.sleep(0.1)
+        assert remembered(case.policies, "_waiting") == 0
+
+
+async def test_a_policy_that_goes_while_we_may_not_read_its_copies_is_forgotten(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.policies = NetworkPolicyMirror(case.pairing, case.woken.append)  # nobody fills its cache
+
+    looks: list[float] = []
+
+    def refuse() -> bool:
+        looks.append(asyncio.get_running_loop().time())
+        raise Forbidden("may not list networkpolicies", cluster="lender", status=403)
+
+    monkeypatch.setattr(case.policies.copies, "check_readable", refuse)
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        assert case.policies.check(POD) == Blocked()
+        await asyncio.sleep(0.1)
+        blocked = case.policies.check(POD)
+        assert blocked is not None
+        assert "may not list networkpolicies" in blocked.message
+        case.world.virtual_server.remove(NETWORKPOLICIES, WEB)
+        await asyncio.sleep(40)
+        assert remembered(case.policies, "_refused") == 0
+        looks.clear()
+        await asyncio.sleep(100)
+        assert not looks, "nobody looks again at what is gone"
 
 
 async def test_a_policy_that_goes_takes_its_copy_along_at_once(case: Case) -> None:
