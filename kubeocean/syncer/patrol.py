@@ -157,12 +157,13 @@ def _is_twin_name(place: ObjectKey, virtual: ObjectKey) -> bool:
     return all(virtual) and physical_name(virtual.name, virtual.namespace) == place.name
 
 
-async def _unhurried(things: Iterable[T]) -> AsyncIterator[T]:
-    """Yield each of `things`, with a rest whenever the work has taken a slice of time."""
+async def _unhurried(things: Iterable[T | None]) -> AsyncIterator[T]:
+    """Yield each of `things` but None, with a rest whenever the work, on those too, has taken a slice of time."""
     now = asyncio.get_running_loop().time
     begun = now()
     for thing in things:
-        yield thing
+        if thing is not None:
+            yield thing
         if now() - begun > SLICE:
             await asyncio.sleep(PAUSE)
             begun = now()

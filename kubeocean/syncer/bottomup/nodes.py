@@ -174,12 +174,15 @@ class NodeController:
                 tell(known)
 
     # --- for the patrol ----------------------------------------------------------------------------------------------
-    def suspects(self) -> Iterator[tuple[str, str]]:
-        """Yield the physical nodes whose virtual nodes are not what caches and time say they should be, and how they differ."""
+    def suspects(self) -> Iterator[tuple[str, str] | None]:
+        """Yield the physical nodes whose virtual nodes are not what caches and time say they should be, and how they differ.
+
+        Yields None for each that is in order: whoever asks may rest.
+        """
         nodes = {entry.key.name for entry in self.pairing.physical.nodes.store.entries()}
         for name in sorted(nodes | {physical_name_of(vnode) for vnode in self.pairing.own_vnodes()}):
-            if differs := self._differs(name):
-                yield name, differs
+            differs = self._differs(name)
+            yield (name, differs) if differs else None
 
     def _differs(self, name: str) -> str:
         pairing = self.pairing

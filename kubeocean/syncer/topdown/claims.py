@@ -122,17 +122,17 @@ class ClaimSource:
         waits = storage_class is None or storage_class.get("volumeBindingMode") == WAITS_FOR_CONSUMER
         return None if waits else ""
 
-    def suspects(self) -> Iterator[ObjectKey]:
+    def suspects(self) -> Iterator[ObjectKey | None]:
         """See DependencySource: twins whose claim is gone, or is another one by now."""
         claims = self.pairing.virtual.storage.claims.store
         if not self._open:
             return
-        twins = [entry.object() for entry in self.storage.claims.store.entries()]
-        twins += [entry.object() for entry in self.storage.volumes.store.entries()]
-        for twin in twins:
+        twins: list[Entry[Any]] = [*self.storage.claims.store.entries(), *self.storage.volumes.store.entries()]
+        for entry in twins:
+            twin = entry.object()
             claim = claims.get(key := virtual_claim_of(twin))
-            if key.name and (claim is None or claim.uid != virtual_claim_uid_of(twin)) and keeper(self.facts(key)) is None:
-                yield key
+            outlived = key.name and (claim is None or claim.uid != virtual_claim_uid_of(twin))
+            yield key if outlived and keeper(self.facts(key)) is None else None
 
     def reconsider(self, key: ObjectKey) -> None:
         """See DependencySource."""

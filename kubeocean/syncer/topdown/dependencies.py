@@ -54,8 +54,11 @@ class DependencySource(Protocol):
     def check(self, reference: Reference, vpod: Json) -> Blocked | None:
         """Tell whether the twin of `vpod` may be created as far as `reference` goes (None = it may); no I/O."""
 
-    def suspects(self) -> Iterable[ObjectKey]:
-        """Return the virtual objects of which its caches show that the two sides disagree; most are merely in flight."""
+    def suspects(self) -> Iterator[ObjectKey | None]:
+        """Yield the virtual objects of which its caches show that the two sides disagree; most are merely in flight.
+
+        Yields None for each thing that was looked at and is in order: whoever asks may rest, however many they are.
+        """
 
     def reconsider(self, key: ObjectKey, /) -> None:
         """Look at a virtual object again."""
@@ -87,8 +90,8 @@ class Gate(Protocol):
     def spec_changed(self) -> None:
         """Take notice that the binding's spec is another."""
 
-    def suspects(self) -> Iterable[ObjectKey]:
-        """Return the virtual objects of which its caches show that their copies differ; most are merely in flight."""
+    def suspects(self) -> Iterator[ObjectKey | None]:
+        """Yield the virtual objects of which its caches show that their copies differ, and None as DependencySource does."""
 
     def reconsider(self, key: ObjectKey, /) -> None:
         """Look at a virtual object again."""

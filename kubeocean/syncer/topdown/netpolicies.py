@@ -291,17 +291,17 @@ class NetworkPolicyMirror:
         self._holding.forget(key)
         self._changed_state(key)
 
-    def suspects(self) -> Iterator[ObjectKey]:
+    def suspects(self) -> Iterator[ObjectKey | None]:
         """See dependencies.Gate. What is refused is known, and looked at again anyhow."""
         if not self.copies.informer.has_synced:
             return
         for entry in self.pairing.virtual.network_policies.store.entries():
-            if entry.key.namespace in self._pods and entry.key not in self._refused and self._differs(entry.object()):
-                yield entry.key
+            carried = entry.key.namespace in self._pods and entry.key not in self._refused
+            yield entry.key if carried and self._differs(entry.object()) else None
         for copy in self.copies.informer.store.entries():
             origin = copy.summary
-            if origin and self.pairing.virtual.network_policies.store.get(origin) is None and not is_deleting(copy.object()):
-                yield origin
+            orphan = origin and self.pairing.virtual.network_policies.store.get(origin) is None
+            yield origin if orphan and not is_deleting(copy.object()) else None
 
     def _differs(self, policy: Json) -> bool:
         namespaces = self._namespaces(policy)

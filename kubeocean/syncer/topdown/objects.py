@@ -76,7 +76,7 @@ class ObjectSource:
         """See DependencySource."""
         return self.keeper.controller
 
-    def suspects(self) -> Iterator[ObjectKey]:
+    def suspects(self) -> Iterator[ObjectKey | None]:
         """See DependencySource."""
         return self.keeper.suspects()
 

@@ -306,17 +306,16 @@ class ServiceMirror:
         self.controller.freshness.expect(key, originals, live)
         return False
 
-    def suspects(self) -> Iterator[ObjectKey]:
+    def suspects(self) -> Iterator[ObjectKey | None]:
         """See dependencies.Gate. What is refused is known, and looked at again anyhow."""
         if not (self.services.informer.has_synced and self.slices.informer.has_synced):
             return
         for key in self._keys_of(self.pairing.spec.service_namespaces):
-            if key not in self._said and self._differs(key):
-                yield key
+            yield key if key not in self._said and self._differs(key) else None
         for copies in (self.services, self.slices):
             for entry in copies.informer.store.entries():
-                if entry.summary and self._original(entry.summary) is None and not is_deleting(entry.object()):
-                    yield entry.summary
+                orphan = entry.summary and self._original(entry.summary) is None and not is_deleting(entry.object())
+                yield entry.summary if orphan else None
 
     def _differs(self, key: ObjectKey) -> bool:
         if (original := self._original(key)) is None:
