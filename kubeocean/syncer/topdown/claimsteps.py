@@ -55,6 +55,7 @@ from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, 
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.claimadoption import ClaimAdoption
 from kubeocean.syncer.topdown.claimproofs import ClaimProofs
+from kubeocean.syncer.topdown.damping import Damper
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.marking import mark, unmark
 from kubeocean.syncer.topdown.volumesecrets import VolumeSecrets
@@ -89,6 +90,7 @@ class ClaimSteps:
         self._virtual, self._physical = pairing.virtual.storage, pairing.physical
         self._proofs = ClaimProofs(pairing, freshness)
         self._adoption = ClaimAdoption(pairing, storage, freshness)
+        self._notes: Damper[ObjectKey] = Damper()  # by claim: somebody may keep changing what its twin says of itself
         self._reset_at: dict[ObjectKey, float] = {}  # loop time
 
     async def take(self, facts: ClaimFacts, step: Step) -> Outcome:
@@ -109,7 +111,7 @@ class ClaimSteps:
             case GiveUp(message), dict() as claim:
                 return await self._reset(facts, claim, Blocked(PROVISIONING_FAILED, message))
             case NoteOrigin(twin, uid, provisioned), _:
-                await self._patch_twin(facts, build_origin_note(twin, uid, provisioned=provisioned))
+                return await self._note(facts, twin, uid, provisioned=provisioned)
             case _:
                 await self._end(facts, step)
         return Outcome()
@@ -279,6 +281,13 @@ class ClaimSteps:
             self._freshness.expect(facts.key, self._virtual.claims, written)
         if patch := diff_request(claim, twin):
             await self._patch_twin(facts, patch)
+
+    async def _note(self, facts: ClaimFacts, twin: Json, uid: str, *, provisioned: bool) -> Outcome:
+        if pause := self._notes.pause(facts.key, uid):
+            return Outcome(again=pause)
+        await self._patch_twin(facts, build_origin_note(twin, uid, provisioned=provisioned))
+        self._notes.mended(facts.key, uid)
+        return Outcome()
 
     async def _patch_twin(self, facts: ClaimFacts, patch: Json) -> None:
         place = facts.twin_key

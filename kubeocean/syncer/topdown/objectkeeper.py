@@ -104,7 +104,6 @@ class ObjectKeeper:
         known = (self.ready, self.absent, self.trouble, self.asked, self._unused)
         return bool(self.marked.store.get(key) or self.copies.store.get(self.place_of(key))) or any(key in it for it in known)
 
-<<<<<<< HEAD
     def waits_no_longer(self, key: ObjectKey, pod: ObjectKey) -> None:
         """Take that a Pod is gone, or has no more need of what it waited for."""
         waiting = self.asked.get(key, set())
@@ -112,12 +111,8 @@ class ObjectKeeper:
         if not waiting:
             self.asked.pop(key, None)
 
-    def suspects(self) -> Iterator[ObjectKey]:
-        """Yield the keys that are neither in order nor in their grace, nor known to be in trouble."""
-=======
     def suspects(self) -> Iterator[ObjectKey | None]:
         """Yield the keys that are neither in order nor in their grace, nor known to be in trouble, and None for all others."""
->>>>>>> w-nets
         if not (self.marked.has_synced and self.copies.has_synced):
             return
         known = {*self.marked.store.keys(), *(entry.summary.origin for entry in self.copies.store.entries())}

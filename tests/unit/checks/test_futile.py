@@ -63,7 +63,7 @@ def changed_mirror(clusters: Clusters) -> Finding:
     mirror = clusters.physical.put(SERVICES, {"metadata": {"name": "web", "namespace": "lent"}, "spec": {"ports": []}})
     step = Change("web", {
         "metadata": {"resourceVersion": mirror["metadata"]["resourceVersion"]}, "spec": {"trafficDistribution": "PreferClose"},
-    })
+    }, {})
     about = ref_to(Side.PHYSICAL, SERVICES, mirror)
     return Finding(Kind.DRIFTED_MIRROR, "Differs", about, "c", "r", Mend.STEP, step=step)
 

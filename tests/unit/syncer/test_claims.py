@@ -361,6 +361,20 @@ async def test_data_whose_marks_a_lender_changes_stays_and_the_marks_come_back(a
         assert served(case) is not retained
 
 
+async def test_who_keeps_changing_the_marks_of_data_is_answered_ever_more_rarely() -> None:
+    case = Case()
+    case.provisioned(policy="Retain")
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        before = case.mortal.count
+        for _ in range(600):
+            case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, {"metadata": NOTE_CHANGED})
+            await asyncio.sleep(0.1)
+        assert 5 <= case.mortal.count - before <= 9, "at once, and after 1, 2, 4, 8, 16 seconds"
+        await asyncio.sleep(60)
+        assert annotations_of(kept(case))[names.VIRTUAL_UID_ANNOTATION] == "uid-persistentvolumeclaims-data"
+
+
 @pytest.mark.parametrize("altered", [LABEL_OFF, NOTE_CHANGED, LABEL_OFF | NOTE_CHANGED], ids=["label", "note", "both"])
 async def test_data_goes_by_no_mark_of_its_own_while_no_process_of_ours_looks(altered: Json) -> None:
     case = Case()

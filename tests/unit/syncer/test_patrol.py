@@ -109,7 +109,6 @@ async def test_it_rests_after_each_slice_of_work() -> None:
     assert rested == pytest.approx(worked / SLICE * PAUSE, rel=0.15), "others have the loop for most of the time"
 
 
-<<<<<<< HEAD
 async def test_a_pod_that_was_bound_a_moment_ago_is_left_to_its_controller(case: Case) -> None:
     patrol, _ = patrol_of(case)
     vpod = copy.deepcopy(case.vpod())
@@ -123,7 +122,8 @@ async def test_a_pod_that_was_bound_a_moment_ago_is_left_to_its_controller(case:
     await asyncio.sleep(30)
     (suspect,) = await patrol.round()
     assert (suspect.kind, suspect.key) == (Kind.MISSING_TWIN, late)
-=======
+
+
 def fill(server: Server, resource: Resource, informer: Informer[Any], **content: Any) -> None:
     """Have a cache hold MANY objects."""
     server.serve(resource, informer)
@@ -198,7 +198,6 @@ async def test_it_rests_between_things_that_are_all_in_order(
     patrol, _ = patrol_of(case)
     assert await patrol.round() == set()
     assert rests.count(PAUSE) >= MANY / 20
->>>>>>> w-nets
 
 
 async def test_a_lost_twin_is_queued(case: Case) -> None:
