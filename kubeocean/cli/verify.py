@@ -52,8 +52,7 @@ def verify(
     gone.
 
     A binding that is refused because an older one has its clusterID is not looked at. What a server does not keep, because it
-    is older than that of the other side, is no finding: whether it does is asked by a dry run, where the kubeconfig allows
-    that.
+    is older than that of the other side, is no finding: that is asked by a dry run, where the kubeconfig allows one.
 
     Exit code 0: both sides agree, 1: something is wrong (with --repair: something is left), 2: it was not possible to look.
 
