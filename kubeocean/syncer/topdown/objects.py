@@ -150,7 +150,6 @@ class ObjectSource:
         if old:
             for key in before - after:
                 self.keeper.told.get(key, set()).discard(old.uid)
-                self.keeper.asked.get(key, set()).discard(old.key)
         # A Pod that has a twin is past the gate; after a restart nobody else asks for what it may still lack.
         has_twin = new is not None and (twin := self._pairing.twin_of(new.key)) is not None and twin.summary.ours
         for key in before ^ after:

@@ -220,22 +220,6 @@ async def test_who_was_told_is_forgotten_with_his_pod(case: Case) -> None:
         assert len(source.keeper.told[APP]) == 1
 
 
-async def test_who_waits_is_forgotten_with_his_pod_though_others_wait_on(case: Case) -> None:
-    async with case.serving() as pods:
-        case.pod("stays")
-        for number in range(5):
-            case.pod(f"web-{number}")
-        await asyncio.sleep(SOON)
-        (source,) = [source for source in sources_of(pods) if source.keeper.asked]
-        assert len(source.keeper.asked[APP]) == 6
-        for number in range(5):
-            await case.remove_pod(f"web-{number}")
-        assert source.keeper.asked[APP] == {ObjectKey("ns", "stays")}
-        case.config(color="red")
-        await asyncio.sleep(SOON)
-        assert case.has_twin("stays")
-
-
 async def test_names_that_nothing_can_have_are_missing_without_a_question(case: Case) -> None:
     async with case.serving():
         for number, name in enumerate(("..", "a/b", "Upper")):
