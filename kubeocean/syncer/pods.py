@@ -78,6 +78,8 @@ class PodController:
     def _forget(self, key: ObjectKey) -> None:
         self._refusals.forget(key)
         self.unsaid.forget(key)
+        self._pusher.forget(key)
+        self._news.name_waiters.pop(self.pairing.twin_key(key), None)
 
     def attach(self) -> None:
         """Listen to the caches; what is in them already is queued as well, which is how a restart adopts everything."""
@@ -92,6 +94,13 @@ class PodController:
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:
         """Bring one virtual Pod and its twin one step closer to agreement."""
+        try:
+            return await self._agree(key)
+        finally:
+            if self.pairing.virtual.pods.store.get(key) is None:
+                self._forget(key)  # it may have gone while this pass noted something about it
+
+    async def _agree(self, key: ObjectKey) -> Result:
         facts = self._facts(key)
         decision = podpair.decide_pod(facts)
         if await self._out_of_sight(key, facts, decision):
@@ -123,8 +132,6 @@ class PodController:
                     self._news.name_waiters[self.pairing.twin_key(key)] = key
                 return await self._refuse(key, vpod, Refusal(decision.reason, decision.message))
             case _:
-                if ppod is None:
-                    self._pusher.forget(key)
                 return Result()
 
     def _facts(self, key: ObjectKey) -> podpair.PodFacts:
