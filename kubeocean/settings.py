@@ -12,11 +12,11 @@ import socket
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from kubeocean.api import names
+from kubeocean.api.zone import is_zone
 from kubeocean.kube.clock import read_shift
 from kubeocean.kube.loopback import VNODE_LOOPBACK
 
@@ -52,10 +52,8 @@ class ProcessSettings(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"unknown time zone {zone!r}: write an IANA name such as Europe/Berlin") from error
+        if not is_zone(zone):
+            raise ValueError(f"unknown time zone {zone!r}: write an IANA name such as Europe/Berlin")
         return zone
 
     @field_validator("clock_file")

@@ -14,12 +14,20 @@ UNKNOWN_ZONE: Final = "unknown"  # stands for one that a binding names and nobod
 _REMEDY = "write an IANA time zone such as Europe/Berlin, Asia/Shanghai or UTC"
 
 
-def _known(name: str) -> str:
+def is_zone(name: str) -> bool:
+    """Tell whether this is the name of a time zone that is known here."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # unknown, malformed, and a directory of zones such as "Europe"
-        context = {"name": repr(name), "remedy": _REMEDY}
-        raise PydanticCustomError("time_zone", "{name} is no known time zone; {remedy}", context) from None
+        return False
+    return True
+
+
+def _known(name: str) -> str:
+    if not is_zone(name):
+        raise PydanticCustomError(
+            "time_zone", "{name} is no known time zone; {remedy}", {"name": repr(name), "remedy": _REMEDY}
+        )
     return name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kubeocean.api import names
 from kubeocean.checks.opening import Sides, open_sides, open_virtual, read_bindings
+from kubeocean.domain.bindingstatus import find_duplicate
 from kubeocean.domain.explanation import PodStory, Step, build_timeline, explain_waiting, mandatory_references
 from kubeocean.domain.forgediff import FieldChange, diff_forged
 from kubeocean.domain.naming import physical_name, token_secret_name
@@ -56,12 +57,13 @@ async def explain_pod(kubeconfig: Path | None, namespace: str, name: str) -> Exp
             text = f"there is no Pod {namespace}/{name} in the virtual cluster; one that is deleted leaves no trace"
             raise ConfigError(text) from None
         node = await _node_of(virtual, vpod)
-        binding = await _binding_of(virtual, node) if node else None
+        bindings = await read_bindings(virtual)
+        binding = _binding_of(bindings, node) if node else None
         if binding is None or node is None:
             node_gone = node is None and bool(vpod["spec"].get("nodeName"))
             return _tell(PodStory(vpod, node_gone=node_gone), "", None, None)
         try:
-            async with open_sides(virtual, binding) as sides:
+            async with open_sides(virtual, binding, bindings) as sides:
                 return await _read_story(sides, vpod, node)
         except KubeError as error:
             return _tell(PodStory(vpod, ours=True), name_of(binding), None, None, trouble=str(error))
@@ -74,16 +76,17 @@ async def _node_of(virtual: Client, vpod: Json) -> Json | None:
     return None
 
 
-async def _binding_of(virtual: Client, node: Json) -> Json | None:
-    for binding in await read_bindings(virtual):
-        if is_vnode_of(node, str((binding.get("spec") or {}).get("clusterID"))):
+def _binding_of(bindings: list[Json], node: Json) -> Json | None:
+    """Return the binding of a virtual node: of several with its clusterID the one that is served."""
+    for binding in bindings:
+        if is_vnode_of(node, str((binding.get("spec") or {}).get("clusterID"))) and not find_duplicate(binding, bindings):
             return binding
     return None
 
 
 async def _read_story(sides: Sides, vpod: Json, node: Json) -> Explanation:
     key = key_of(vpod)
-    twin = await _find(sides.physical, PODS, ObjectKey(sides.mount_namespace, physical_name(key.name, key.namespace)))
+    twin = await _find_twin(sides, ObjectKey(sides.mount_namespace, physical_name(key.name, key.namespace)))
     if twin is not None and not is_or_becomes_twin_of(twin, vpod, sides.owner):
         twin = None
     forged = build_physical_pod(vpod, _context(sides, vpod, node))
@@ -140,6 +143,14 @@ async def _is_there(client: Client, resource: Resource, key: ObjectKey) -> bool:
     except Forbidden:
         pass
     return True
+
+
+async def _find_twin(sides: Sides, place: ObjectKey) -> Json | None:
+    """Return what has the name of a twin. That it may not be read says nothing about it: Forbidden is raised."""
+    try:
+        return await sides.physical.get(PODS, place.name, place.namespace)
+    except NotFound:
+        return None
 
 
 async def _find(client: Client, resource: Resource, key: ObjectKey) -> Json | None:

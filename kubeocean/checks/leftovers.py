@@ -8,21 +8,16 @@ from __future__ import annotations
 import asyncio
 
 from kubeocean.api import names
-from kubeocean.checks.opening import read_bindings
+from kubeocean.checks.opening import cluster_ids_of, read_bindings
 from kubeocean.domain.abandoned import LOOKED_AT, check_abandoned, ids_marked
 from kubeocean.domain.findings import Finding, Mend
 from kubeocean.domain.marks import build_unmark_patch
 from kubeocean.kube.client import Client
-from kubeocean.kube.errors import ApiError, Conflict, Forbidden, NotFound
+from kubeocean.kube.errors import Conflict, Forbidden, KubeError, NotFound
 from kubeocean.kube.meta import Json, uid_of
 from kubeocean.kube.resources import PODS, Resource
 
 _IN_PLACE = {PODS: names.PLACEHOLDER_NAMESPACE}
-
-
-def cluster_ids_of(bindings: list[Json]) -> frozenset[str]:
-    """Return the clusterIDs that bindings have, valid or not."""
-    return frozenset(str((binding.get("spec") or {}).get("clusterID") or "") for binding in bindings)
 
 
 async def look_for_leftovers(virtual: Client) -> tuple[list[Finding], set[str]]:
@@ -56,6 +51,6 @@ async def take_off(virtual: Client, finding: Finding) -> tuple[bool, str]:
                 live = await virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
     except (Conflict, NotFound):
         return False, "left: it changed at this very moment; look again"
-    except ApiError as error:
+    except KubeError as error:
         return False, f"left: {error}"
     return True, f"the marks of {', '.join(sorted(unknown))} are off"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from kubeocean.api import names
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
-from kubeocean.checks.opening import Sides
+from kubeocean.checks.opening import Sides, cluster_ids_of, read_bindings
 from kubeocean.domain.findings import Side
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.verification import Snapshot
@@ -56,11 +56,12 @@ class Look:
     notes: tuple[str, ...]
 
 
-async def look(sides: Sides, *, time_zone: str = "UTC", cluster_ids: frozenset[str] = frozenset()) -> Look:
+async def look(sides: Sides, *, time_zone: str = "UTC") -> Look:
     """Read both sides now. Raises KubeError when a server does not answer, or Pods or Nodes may not be read."""
     reader = _Reader(sides)
     await sides.confirm()
     physical, virtual, marked = await asyncio.gather(reader.physical(), reader.virtual(), reader.marked())
+    cluster_ids = cluster_ids_of(await read_bindings(sides.virtual))  # last: whose binding was made meanwhile is not gone
     snapshot = Snapshot(
         sides.binding, sides.spec, sides.owner, sides.mount_namespace, datetime.now(UTC), virtual, physical, marked, time_zone,
         cluster_ids,

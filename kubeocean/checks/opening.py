@@ -6,24 +6,26 @@ before anything there is believed: a cluster that is not the one the binding was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeocean.api import names
-from kubeocean.api.binding import ClusterBindingSpec, parse_binding
+from kubeocean.api.binding import ClusterBindingSpec, parse_binding, parse_served_binding
 from kubeocean.api.model import InvalidObject
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
+from kubeocean.clusters.mountuse import namespace_in_use
 from kubeocean.clusters.physical import read_kubeconfig
+from kubeocean.domain.bindingstatus import find_duplicate
 from kubeocean.domain.findings import Side
 from kubeocean.domain.ownership import Owner
 from kubeocean.kube.client import Client
 from kubeocean.kube.config import config_from_file
 from kubeocean.kube.errors import ConfigError, NotFound
-from kubeocean.kube.meta import Json, annotations_of, is_deleting, name_of, uid_of
-from kubeocean.kube.resources import NAMESPACES, SECRETS
+from kubeocean.kube.meta import Json, finalizers_of, is_deleting, name_of, uid_of
+from kubeocean.kube.resources import SECRETS
 
 AGENT = "kubeocean-checks"
 
@@ -51,13 +53,16 @@ class Sides:
         await self.virtual_identity.confirm()
         await self.physical_identity.confirm()
 
-    async def is_still_bound(self) -> bool:
-        """Tell whether the binding is there as it was, and is not being unbound."""
+    async def read_spec(self) -> ClusterBindingSpec | None:
+        """Return the binding's spec as it is now, None when it is gone, another one, or being unbound.
+
+        Raises ConfigError when it is not valid any more.
+        """
         try:
             binding = await self.virtual.get(CLUSTERBINDINGS, self.binding)
         except NotFound:
-            return False
-        return uid_of(binding) == self.binding_uid and not is_deleting(binding)
+            return None
+        return _parse(binding) if uid_of(binding) == self.binding_uid and not is_deleting(binding) else None
 
 
 @asynccontextmanager
@@ -77,6 +82,11 @@ async def read_bindings(virtual: Client) -> list[Json]:
     return sorted(found, key=name_of)
 
 
+def cluster_ids_of(bindings: Sequence[Json]) -> frozenset[str]:
+    """Return the clusterIDs that bindings have, valid or not."""
+    return frozenset(str((binding.get("spec") or {}).get("clusterID") or "") for binding in bindings)
+
+
 def choose_bindings(found: list[Json], wanted: str) -> list[Json]:
     """Return the one called `wanted`, "" = all. Raises ConfigError when there is none of that name."""
     chosen = [binding for binding in found if wanted in ("", name_of(binding))]
@@ -87,8 +97,12 @@ def choose_bindings(found: list[Json], wanted: str) -> list[Json]:
 
 
 @asynccontextmanager
-async def open_sides(virtual: Client, binding: Json) -> AsyncIterator[Sides]:
-    """Open the physical cluster of a binding. Raises KubeError when it cannot be looked at, and says why."""
+async def open_sides(virtual: Client, binding: Json, bindings: Sequence[Json]) -> AsyncIterator[Sides]:
+    """Open the physical cluster of a binding, one of all `bindings`.
+
+    Raises KubeError when it cannot be looked at, and says why.
+    """
+    _refuse_duplicate(binding, bindings)
     spec = _parse(binding)
     reference = f"{spec.secret_ref.namespace}/{spec.secret_ref.name}"
     config = await read_kubeconfig(await _secret(virtual, spec), reference=reference)
@@ -103,14 +117,24 @@ async def open_sides(virtual: Client, binding: Json) -> AsyncIterator[Sides]:
             )
         owner = Owner(above.uid, spec.cluster_id)
         yield Sides(
-            name_of(binding), spec, owner, await _mount_in_use(physical, spec, owner), virtual, physical, above, below,
-            uid_of(binding),
+            name_of(binding), spec, owner, await namespace_in_use(physical, spec.mount_namespace, owner), virtual, physical,
+            above, below, uid_of(binding),
+        )
+
+
+def _refuse_duplicate(binding: Json, bindings: Sequence[Json]) -> None:
+    """Raise ConfigError when an older binding has this clusterID: its nodes and Pods would be looked for in another cluster."""
+    if other := find_duplicate(binding, bindings):
+        raise ConfigError(
+            f"its spec.clusterID is already used by ClusterBinding {other!r}, which is served, and this one is not: nothing is "
+            "looked at, or touched; delete this binding and create it again with a clusterID of its own"
         )
 
 
 def _parse(binding: Json) -> ClusterBindingSpec:
+    served = names.BINDING_SYNCER_FINALIZER in finalizers_of(binding)
     try:
-        return parse_binding(binding)
+        return parse_served_binding(binding) if served else parse_binding(binding)  # as its syncer does
     except InvalidObject as error:
         raise ConfigError(f"ClusterBinding {name_of(binding)} is not valid: {error}") from error
 
@@ -120,12 +144,3 @@ async def _secret(virtual: Client, spec: ClusterBindingSpec) -> Json | None:
         return await virtual.get(SECRETS, spec.secret_ref.name, spec.secret_ref.namespace)
     except NotFound:
         return None
-
-
-async def _mount_in_use(physical: Client, spec: ClusterBindingSpec, owner: Owner) -> str:
-    """Return the spec's mountNamespace, or the only other one this owner holds: twins cannot move when the spec is edited."""
-    claimed = [
-        name_of(namespace) for namespace in (await physical.list(NAMESPACES)).items
-        if annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == owner.annotation
-    ]
-    return claimed[0] if len(claimed) == 1 else spec.mount_namespace

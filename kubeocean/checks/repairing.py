@@ -13,23 +13,27 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from kubeocean.api import names
+from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.checks.opening import Sides
 from kubeocean.domain.depmap import Step as CopyStep
-from kubeocean.domain.depmap import build_copy, build_copy_patch, decide_copy
+from kubeocean.domain.depmap import build_copy, build_copy_patch, copy_key, decide_copy
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side
 from kubeocean.domain.hostports import placeholder_labels
 from kubeocean.domain.marks import build_mark_patch, build_unmark_patch, is_marked
 from kubeocean.domain.mirrors import Change, Create, Remove
+from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podfindings import node_of
 from kubeocean.domain.podpair import is_or_becomes_twin_of, is_twin_of, recorded_twin
 from kubeocean.domain.podstatus import TERMINAL_PHASES, build_lost_patch, diff_pod_status
+from kubeocean.domain.servicemap import is_mirrored, service_of_slice
 from kubeocean.domain.vnode import is_vnode_of
 from kubeocean.kube.answers import proves_absence
 from kubeocean.kube.client import PatchType
-from kubeocean.kube.errors import ApiError, Conflict, NotFound
+from kubeocean.kube.errors import ApiError, ConfigError, Conflict, NotFound
 from kubeocean.kube.meta import (
     Json,
+    ObjectKey,
     annotations_of,
     is_deleting,
     labels_of,
@@ -38,9 +42,9 @@ from kubeocean.kube.meta import (
     resource_version_of,
     uid_of,
 )
-from kubeocean.kube.resources import NODES, PODS
+from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, NODES, PERSISTENTVOLUMES, PODS, SERVICES
 
-# Of this the original may well live: that it is not to be mirrored is the binding's word.
+# Of this the original may well live, and not be to be mirrored.
 _MAY_LIVE = "NotMirrored"
 _MAKES = frozenset({Mend.COPY, Mend.STEP, Mend.MARK})
 
@@ -56,8 +60,11 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "not mended by itself"
     try:
         await sides.confirm()
-        if finding.mend in _MAKES and not await sides.is_still_bound():
+        spec = await _spec(sides)
+        if finding.mend in _MAKES and spec is None:
             raise Left("the binding is being removed, or was: unbinding has the word")
+        if spec not in (None, sides.spec):
+            raise Left("the binding was edited meanwhile; look again")
         return True, await mend(sides, finding)
     except Left as why:
         return False, f"left: {why}"
@@ -65,6 +72,13 @@ async def repair(sides: Sides, finding: Finding) -> tuple[bool, str]:
         return False, "left: it changed at this very moment; look again"
     except ApiError as error:
         return False, f"left: {error}"
+
+
+async def _spec(sides: Sides) -> ClusterBindingSpec | None:
+    try:
+        return await sides.read_spec()
+    except ConfigError as error:
+        raise Left(str(error)) from None
 
 
 # --- live reads ------------------------------------------------------------------------------------------------------
@@ -102,14 +116,26 @@ def _must_be_ours(sides: Sides, ref: Ref, live: Json) -> None:
 async def _must_be_over(sides: Sides, finding: Finding) -> None:
     """Return when what the object stands for is proved gone."""
     origin = finding.origin
-    if origin is None or finding.reason == _MAY_LIVE:
+    if origin is None:
         return  # the look just made, a whole list of a confirmed cluster, is the proof
     live = await _read(sides, origin)
     if live is None or (origin.uid and uid_of(live) != origin.uid):
         return
     if finding.kind is Kind.ORPHAN_COPY and not is_marked(live, sides.spec.cluster_id):
         return  # whoever needs a copy has it marked before anything else
+    if finding.reason == _MAY_LIVE and not await _is_to_be_mirrored(sides, live, origin):
+        return
     raise Left(f"{origin} lives after all")
+
+
+async def _is_to_be_mirrored(sides: Sides, live: Json, origin: Ref) -> bool:
+    """Tell whether the mirror of an object that lives is to stay; of one on its way out it is, until that is gone."""
+    if origin.resource == NETWORKPOLICIES:
+        return True  # that its namespace has no Pods of ours is the syncer's to say
+    service: Json | None = live
+    if origin.resource == ENDPOINTSLICES:
+        service = await _read(sides, Ref(Side.VIRTUAL, SERVICES, ObjectKey(origin.key.namespace, service_of_slice(live))))
+    return service is not None and origin.key.namespace in sides.spec.service_namespaces and is_mirrored(service)
 
 
 # --- the mends -------------------------------------------------------------------------------------------------------
@@ -134,8 +160,20 @@ async def _unmark(sides: Sides, finding: Finding) -> str:
     patch = build_unmark_patch(live, sides.spec.cluster_id)
     if patch is None:
         raise Left("it carries no mark of ours any more")
+    for place in _places(sides, about):
+        copy = await _read(sides, place)
+        if copy is not None and is_ours(copy, sides.owner):
+            raise Left(f"{place} is there after all")
     await sides.virtual.patch(about.resource, about.key.name, about.key.namespace, patch)
     return "our marks are off"
+
+
+def _places(sides: Sides, about: Ref) -> list[Ref]:
+    """Return where a twin of a marked object would be."""
+    if about.resource == PERSISTENTVOLUMES:
+        names_of = volume_twin_names(about.key.name, sides.owner.annotation)
+        return [Ref(Side.PHYSICAL, about.resource, ObjectKey("", name)) for name in names_of]
+    return [Ref(Side.PHYSICAL, about.resource, copy_key(about.key, sides.mount_namespace))]
 
 
 async def _mark(sides: Sides, finding: Finding) -> str:

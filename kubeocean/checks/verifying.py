@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from kubeocean.checks.leftovers import cluster_ids_of, look_for_leftovers, take_off
-from kubeocean.checks.looking import look
+from kubeocean.checks.leftovers import look_for_leftovers, take_off
+from kubeocean.checks.looking import Look, look
 from kubeocean.checks.opening import Sides, choose_bindings, open_sides, open_virtual, read_bindings
 from kubeocean.checks.repairing import repair
 from kubeocean.domain.findings import Finding, lasting
@@ -78,21 +78,23 @@ async def run_verify(request: Request, progress: Callable[[str], None] = lambda 
     async with open_virtual(request.kubeconfig) as virtual:
         verdicts = []
         bindings = await read_bindings(virtual)
-        cluster_ids = cluster_ids_of(bindings)
         for binding in choose_bindings(bindings, request.binding):
             progress(f"looking at both sides of {name_of(binding)}, twice")
-            verdicts.append(await _verify_binding(virtual, binding, request, cluster_ids))
+            verdicts.append(await _verify_binding(virtual, binding, bindings, request))
         if not request.binding:
             progress("looking for what bindings left that are gone, twice")
             left = await _verify_leftovers(virtual, request)
-            verdicts += [left] if left.told or left.notes else []
+            verdicts += [left] if left.told or left.notes or left.error else []
         return verdicts
 
 
 async def _verify_leftovers(virtual: Client, request: Request) -> Verdict:
-    before, _ = await look_for_leftovers(virtual)
-    await asyncio.sleep(request.settle if before else 0.0)
-    after, notes = await look_for_leftovers(virtual)
+    try:
+        before, _ = await look_for_leftovers(virtual)
+        await asyncio.sleep(request.settle if before else 0.0)
+        after, notes = await look_for_leftovers(virtual)
+    except KubeError as error:
+        return Verdict("", error=str(error))
     told = [Told(finding) for finding in lasting(before, after)]
     if request.repair:
         done = [await take_off(virtual, each.finding) for each in told]
@@ -100,16 +102,16 @@ async def _verify_leftovers(virtual: Client, request: Request) -> Verdict:
     return Verdict("", tuple(told), tuple(sorted(notes)))
 
 
-async def _verify_binding(virtual: Client, binding: Json, request: Request, cluster_ids: frozenset[str]) -> Verdict:
+async def _verify_binding(virtual: Client, binding: Json, bindings: list[Json], request: Request) -> Verdict:
     try:
-        async with open_sides(virtual, binding) as sides:
-            return await _compare(sides, request, cluster_ids)
+        async with open_sides(virtual, binding, bindings) as sides:
+            return await _compare(sides, request)
     except KubeError as error:
         return Verdict(name_of(binding), error=str(error))
 
 
-async def _compare(sides: Sides, request: Request, cluster_ids: frozenset[str]) -> Verdict:
-    look_now = partial(look, sides, time_zone=request.time_zone, cluster_ids=cluster_ids)
+async def _compare(sides: Sides, request: Request) -> Verdict:
+    look_now = partial(look, sides, time_zone=request.time_zone)
     before = verify((await look_now()).snapshot)
     await asyncio.sleep(request.settle)
     second = await look_now()
@@ -118,15 +120,30 @@ async def _compare(sides: Sides, request: Request, cluster_ids: frozenset[str]) 
         sides.binding, tuple(Told(finding) for finding in found), second.notes, pods=second.snapshot.count_pods(),
         nodes=len(second.snapshot.own_vnodes()),
     )
-    return await _mend(sides, verdict, verify((await look_now()).snapshot)) if request.repair and found else verdict
+    if not (request.repair and found):
+        return verdict
+    try:
+        return await mend(sides, verdict, await look_now())
+    except KubeError as error:
+        return replace(verdict, notes=(*verdict.notes, f"nothing was mended: {error}"))
 
 
-async def _mend(sides: Sides, verdict: Verdict, third: list[Finding]) -> Verdict:
-    """Mend what a third look finds still."""
-    still = {finding.identity: finding for finding in third}
-    told = []
+async def mend(sides: Sides, verdict: Verdict, third: Look) -> Verdict:
+    """Mend what a third look finds still. Whatever fails on the way, what was done before is told."""
+    still = {finding.identity: finding for finding in verify(third.snapshot)}
+    unseen = set(third.notes) - set(verdict.notes)
+    told, trouble = [], ""
     for each in verdict.told:
-        finding = still.get(each.finding.identity)
-        mended, done = await repair(sides, finding) if finding else (True, "gone by itself")
+        if (finding := still.get(each.finding.identity)) is None:
+            gone = (False, "left: it could not be judged again, see the notes") if unseen else (True, "gone by itself")
+            told.append(replace(each, mended=gone[0], done=gone[1]))
+            continue
+        mended, done = (False, f"left: {trouble}") if trouble else (False, "")
+        if not trouble:
+            try:
+                mended, done = await repair(sides, finding)
+            except KubeError as error:  # not about this object: the cluster is another one, or silent
+                trouble = str(error)
+                done = f"left: {trouble}"
         told.append(replace(each, mended=mended, done=done))
-    return replace(verdict, told=tuple(told))
+    return replace(verdict, told=tuple(told), notes=tuple(sorted({*verdict.notes, *third.notes})))

@@ -25,6 +25,10 @@ def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             }
             for verdict in verdicts if verdict.binding
         ],
+        "goneBindings": [
+            {"looked": not verdict.error, "error": verdict.error, "notes": list(verdict.notes)}
+            for verdict in verdicts if not verdict.binding
+        ],
         "leftByGoneBindings": [_finding(each) for verdict in verdicts if not verdict.binding for each in verdict.told],
     }
 

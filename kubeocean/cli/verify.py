@@ -63,10 +63,15 @@ def verify(
 
     from rich.console import Console
 
+    from kubeocean.api.zone import is_zone
     from kubeocean.checks.verifying import Request, exit_code, run_verify
     from kubeocean.checks.verifyreport import as_json, print_verdicts
     from kubeocean.cli.running import failing_with, run_to_end
 
+    if not is_zone(time_zone):
+        raise typer.BadParameter(
+            f"{time_zone!r} is no known time zone; write an IANA zone such as Europe/Berlin or UTC", param_hint="--time-zone"
+        )
     request = Request(kubeconfig, binding, repair, settle, time_zone)
     errors = Console(stderr=True, soft_wrap=True)
     with failing_with(2):

@@ -58,16 +58,16 @@ def check_services(
     """Yield what is wrong with mirrored Services and their slices. `copies` and `slice_copies` are ours."""
     mirrored = {
         key_of(service): service for service in services
-        if namespace_of(service) in scene.service_namespaces and is_mirrored(service) and not is_deleting(service)
+        if namespace_of(service) in scene.service_namespaces and is_mirrored(service)
     }
-    wanted = (map_service(trim_service(each), scene.owner, scene.mount_namespace) for each in mirrored.values())
+    wanted = (map_service(trim_service(each), scene.owner, scene.mount_namespace) for each in _staying(mirrored))
     yield from _check(_Mirror(SERVICES, _by_name(wanted), mirrored, service_content, replaces_service), copies)
     of_them = {
         key_of(each): each for each in slices
-        if ObjectKey(namespace_of(each), service_of_slice(each)) in mirrored and not is_deleting(each)
+        if ObjectKey(namespace_of(each), service_of_slice(each)) in mirrored
     }
     mapped = (
-        map_slice(trim_slice(each), scene.owner, scene.mount_namespace, scene.physical_node_of) for each in of_them.values()
+        map_slice(trim_slice(each), scene.owner, scene.mount_namespace, scene.physical_node_of) for each in _staying(of_them)
     )
     yield from _check(_Mirror(ENDPOINTSLICES, _by_name(mapped), of_them, slice_content, replaces_slice), slice_copies)
 
@@ -77,12 +77,17 @@ def check_policies(
 ) -> Iterator[Finding]:
     """Yield what is wrong with mirrored network policies; those of a namespace without Pods of ours may have a copy or not."""
     labels = {name_of(namespace): labels_of(namespace) for namespace in namespaces}
-    originals = {key_of(policy): policy for policy in policies if not is_deleting(policy)}
+    originals = {key_of(policy): policy for policy in policies}
     wanted = (
-        map_policy(policy, scene.owner, scene.mount_namespace, labels) for key, policy in originals.items()
-        if key.namespace in scene.pods_in
+        map_policy(policy, scene.owner, scene.mount_namespace, labels) for policy in _staying(originals)
+        if namespace_of(policy) in scene.pods_in
     )
     yield from _check(_Mirror(NETWORKPOLICIES, _by_name(wanted), originals, policy_content, keeps_unwanted=True), copies)
+
+
+def _staying(originals: Mapping[ObjectKey, Json]) -> Iterator[Json]:
+    """Yield what is not on its way out; until it is gone its copy stays, as it is."""
+    return (each for each in originals.values() if not is_deleting(each))
 
 
 def _check(mirror: _Mirror, copies: Iterable[Json]) -> Iterator[Finding]:
@@ -102,7 +107,7 @@ def _unwanted(copy: Json, mirror: _Mirror) -> Finding | None:
         return Finding(Kind.ORPHAN_MIRROR, "Stray", about, cause, SYNCER, Mend.DELETE)
     noted = origin_uid_of(copy)
     lives = origin in mirror.originals and uid_of(mirror.originals[origin]) == noted
-    if lives and mirror.keeps_unwanted:
+    if lives and (mirror.keeps_unwanted or is_deleting(mirror.originals[origin])):
         return None
     cause = f"{mirror.resource.kind} {origin}, of which it is a copy, is gone or no longer to be mirrored"
     # Gone: proved by its uid. No longer mirrored: the binding says so, and the original lives.

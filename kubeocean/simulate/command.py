@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from rich.console import Console
 from rich.text import Text
 
+from kubeocean.api.zone import is_zone
 from kubeocean.kube.errors import ConfigError, KubeError
 from kubeocean.simulate.eviction import forecast_evictions
 from kubeocean.simulate.files import read_files
@@ -115,7 +116,7 @@ def _check(request: Request) -> tuple[str, ...]:
     """Return the resources; raises BadInput with all that is wrong with the flags."""
     problems = []
     for flag, name in (("--time-zone", request.time_zone), ("--default-time-zone", request.default_time_zone)):
-        if name and not _is_zone(name):
+        if name and not is_zone(name):
             problems.append(f"{flag}: {name!r} is no known time zone; write an IANA zone such as Europe/Berlin or UTC")
     for path in request.outputs:
         if path.suffix.lower() not in _PAINTERS:
@@ -135,14 +136,6 @@ def _check(request: Request) -> tuple[str, ...]:
     if problems:
         raise BadInput(problems)
     return resources
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, and a directory of zones such as "Europe"
-        return False
-    return True
 
 
 def _check_resources(resources: Sequence[str], schedule: Schedule) -> None:

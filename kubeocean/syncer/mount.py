@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from kubeocean.api import names
-from kubeocean.clusters.physical import exists
+from kubeocean.clusters.mountuse import claimed_besides, holds_twins, list_ours
 from kubeocean.domain.ownership import (
     ClaimAction,
     Owner,
@@ -23,7 +23,6 @@ from kubeocean.domain.ownership import (
     build_release_patch,
     created_by_us,
     decide_claim,
-    is_ours,
 )
 from kubeocean.kube.client import Client
 from kubeocean.kube.errors import AlreadyExists, Conflict, Forbidden, KubeError, NotFound
@@ -81,26 +80,6 @@ async def claim_namespace(client: Client, name: str, owner: Owner) -> None:
             raise MountRefused(claim.reason, claim.message)
 
 
-async def namespace_in_use(client: Client, wanted: str, owner: Owner) -> str:
-    """Return the namespace to serve: `wanted`, or an earlier one as long as twins live there.
-
-    They cannot move, and taken for lost they would run on unseen.
-    """
-    for earlier in await _claimed_besides(client, wanted, owner):
-        if await holds_twins(client, earlier, owner):
-            return earlier
-    return wanted
-
-
-async def holds_twins(client: Client, namespace: str, owner: Owner) -> bool:
-    """Tell whether what cannot move is in `namespace`: Pods, or claims, which may hold data while no Pod runs."""
-    if await _list_ours(client, PODS, namespace, owner):
-        return True
-    with suppress(Forbidden):  # a right that need not be granted; without it there are none
-        return bool(await _list_ours(client, PERSISTENTVOLUMECLAIMS, namespace, owner))
-    return False
-
-
 def describe_use(served: str) -> str:
     """Return why another mountNamespace than the one in the spec is served, and what can be done about it."""
     return (
@@ -114,7 +93,7 @@ async def leave_earlier_namespaces(client: Client, served: str, owner: Owner) ->
 
     Whatever holds twins is kept. Where the right to clean up was taken back, nobody waits for it.
     """
-    for earlier in await _claimed_besides(client, served, owner):
+    for earlier in await claimed_besides(client, served, owner):
         try:
             if not await holds_twins(client, earlier, owner):
                 for resource in (SECRETS, CONFIGMAPS):
@@ -127,16 +106,9 @@ async def leave_earlier_namespaces(client: Client, served: str, owner: Owner) ->
             log.warning("an earlier mountNamespace is left as it is", namespace=earlier, error=str(error))
 
 
-async def _claimed_besides(client: Client, name: str, owner: Owner) -> list[str]:
-    return [
-        name_of(namespace) for namespace in (await client.list(NAMESPACES)).items
-        if name_of(namespace) != name and annotations_of(namespace).get(names.CLAIMED_BY_ANNOTATION) == owner.annotation
-    ]
-
-
 async def delete_ours(client: Client, resource: Resource, namespace: str, owner: Owner) -> bool:
     """Ask for the deletion of all that is ours in `namespace`; returns whether a live, complete list showed any."""
-    found = await _list_ours(client, resource, namespace, owner)
+    found = await list_ours(client, resource, namespace, owner)
     for obj in found:
         if is_deleting(obj):
             continue  # asked already
@@ -145,24 +117,6 @@ async def delete_ours(client: Client, resource: Resource, namespace: str, owner:
         except (NotFound, Conflict):
             continue  # gone meanwhile; another of that name is found by the next look
     return bool(found)
-
-
-async def _list_ours(client: Client, resource: Resource, namespace: str, owner: Owner) -> list[Json]:
-    return await list_ours(client, resource, namespace, owner, f"{names.OWNER_LABEL}={owner.label}")
-
-
-async def list_ours(client: Client, resource: Resource, namespace: str, owner: Owner, selector: str) -> list[Json]:
-    """Return what of `selector` is ours in `namespace` ("" = everywhere), live and complete.
-
-    Nothing is in a namespace that does not exist, although whoever got his rights by a Role in there is refused the list.
-    """
-    try:
-        found = (await client.list(resource, namespace, label_selector=selector)).items
-    except Forbidden:
-        if not namespace or await exists(client, namespace):
-            raise
-        return []
-    return [obj for obj in found if is_ours(obj, owner)]
 
 
 async def ensure_priority_class(client: Client) -> None:

@@ -24,6 +24,7 @@ from kubeocean.api.binding import ClusterBindingSpec, SecretReference, parse_bin
 from kubeocean.api.model import InvalidObject, Problem
 from kubeocean.api.resources import CLUSTERBINDINGS
 from kubeocean.clusters.identity import ClusterIdentityChanged
+from kubeocean.clusters.mountuse import holds_twins, namespace_in_use
 from kubeocean.clusters.physical import PhysicalCluster, read_kubeconfig
 from kubeocean.clusters.secretwatch import SecretWatch
 from kubeocean.clusters.virtual import OutOfView, VirtualCluster
@@ -39,9 +40,7 @@ from kubeocean.syncer.mount import (
     claim_namespace,
     describe_use,
     ensure_priority_class,
-    holds_twins,
     leave_earlier_namespaces,
-    namespace_in_use,
 )
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.parts import Parts

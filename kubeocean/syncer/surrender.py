@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from kubeocean.clusters.mountuse import namespace_in_use
 from kubeocean.clusters.permissions import Rule, find_missing
 from kubeocean.clusters.physical import PhysicalCluster, exists
 from kubeocean.kube.errors import ConfigError, Forbidden, KubeError, Unauthorized, Unreachable
-from kubeocean.syncer.mount import namespace_in_use
 
 SILENCE_TO_LET_GO = 40.0  # seconds
 ASKED_EVERY = 8.0  # seconds between looks at our rights: a score of questions each

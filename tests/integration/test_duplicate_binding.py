@@ -1,9 +1,14 @@
 """A second binding with the same clusterID is told so, and the first one never notices."""
 
+import json
+
 from kubeocean.api.resources import CLUSTERBINDINGS
+from kubeocean.kube.meta import uid_of
+from kubeocean.kube.resources import PODS
 from tests.integration.audit import AuditLog
 from tests.integration.credentials import described, event_about, is_failed
-from tests.integration.federation import Federation, condition, eventually
+from tests.integration.federation import Federation, build_pod, condition, eventually
+from tests.integration.test_verify import kubeocean
 
 
 async def test_the_second_is_refused_without_harm_to_the_first_and_served_when_that_is_gone(federation: Federation) -> None:
@@ -37,3 +42,22 @@ async def test_of_two_made_in_the_same_second_the_one_that_works_goes_on_working
     second = await federation.bind(await federation.pool(), ready=False, clusterID=first.cluster_id)
     await eventually(lambda: is_failed(federation.virtual, second, "ValidationFailed"), what="the second is refused")
     await federation.is_ready(first)
+
+
+async def test_repairing_the_second_takes_nothing_of_the_first_for_lost(federation: Federation, namespace: str) -> None:
+    first = await federation.lend()
+    made = await federation.virtual.create(PODS, build_pod("web", namespace, first))
+
+    async def runs() -> bool:
+        pod = await federation.virtual.get(PODS, "web", namespace)
+        assert uid_of(pod) == uid_of(made)
+        return bool(pod["status"].get("phase") == "Running")
+
+    await eventually(runs, what="the Pod of the first runs")
+    second = await federation.bind(await federation.pool(), ready=False, clusterID=first.cluster_id)
+    await eventually(lambda: is_failed(federation.virtual, second, "ValidationFailed"), what="the second is refused")
+    done = kubeocean(federation, "verify", f"--binding={second.binding}", "--repair", "--output=json", "--settle=0")
+    assert done.returncode == 2, done.stdout
+    (told,) = json.loads(done.stdout)["bindings"]
+    assert f"already used by ClusterBinding {first.binding!r}" in told["error"]
+    assert await runs()

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from kubeocean.api import names
+from kubeocean.clusters.mountuse import list_ours
 from kubeocean.clusters.storage import PhysicalStorage
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.provisioning import holder_of, is_provisioned, is_provisioned_claim, origin_of
@@ -22,7 +23,6 @@ from kubeocean.domain.volumemap import virtual_claim_of
 from kubeocean.kube.errors import Conflict, Forbidden
 from kubeocean.kube.meta import Json, ObjectKey, key_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES
-from kubeocean.syncer.mount import list_ours
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.surrender import SILENCE_TO_LET_GO
 from kubeocean.syncer.topdown.marking import unmark

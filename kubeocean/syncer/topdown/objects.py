@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from kubeocean.clusters.mountuse import list_ours
 from kubeocean.clusters.podsummary import VirtualPod
 from kubeocean.clusters.virtual import BY_NODE
 from kubeocean.domain.depmap import CopyHead, can_exist, origin_of
@@ -24,7 +25,6 @@ from kubeocean.kube.controller import Controller
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, namespace_of, uid_of
 from kubeocean.kube.resources import Resource
 from kubeocean.kube.store import Entry
-from kubeocean.syncer.mount import list_ours
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.objectkeeper import Demand, ObjectKeeper, read_reference

@@ -14,18 +14,32 @@ from kubeocean.checks.opening import Sides
 from kubeocean.checks.repairing import repair
 from kubeocean.clusters.identity import ClusterIdentityChanged, Identity
 from kubeocean.domain.findings import Finding, Kind, Mend, Ref, Side, ref_to
-from kubeocean.domain.naming import physical_name
+from kubeocean.domain.naming import physical_name, volume_twin_names
 from kubeocean.domain.podfindings import Claims, PodScene, check_homeless, check_token_secret, check_twin, check_vpod
 from kubeocean.kube.client import Client
 from kubeocean.kube.meta import Json, ObjectKey, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.patch import apply_merge
+from kubeocean.kube.resources import (
+    CONFIGMAPS,
+    ENDPOINTSLICES,
+    NAMESPACES,
+    NETWORKPOLICIES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    Resource,
+)
 from tests.unit.domain.test_podfindings import NODE, OWNER, VNODE, made_by_the_go_project, pair
 from tests.unit.syncer.world import Server
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SPEC = ClusterBindingSpec.model_validate({
-    "clusterID": "edge", "secretRef": {"name": "s", "namespace": "s"}, "mountNamespace": "lent",
-})
+WRITTEN = {
+    "clusterID": "edge", "secretRef": {"name": "s", "namespace": "s"}, "mountNamespace": "lent", "serviceNamespaces": ["shop"],
+}
+SPEC = ClusterBindingSpec.model_validate(WRITTEN)
 SCENE = PodScene(OWNER, "lent", {VNODE: NODE}.get)
 
 
@@ -37,7 +51,7 @@ class Clusters:
         for server in (self.virtual, self.physical):
             server.put(NAMESPACES, {"metadata": {"name": "kube-system"}})
         self.physical.put(NAMESPACES, {"metadata": {"name": "lent"}})
-        self.bound = self.virtual.put(CLUSTERBINDINGS, {"metadata": {"name": "b", "finalizers": ["f"]}})
+        self.bound = self.virtual.put(CLUSTERBINDINGS, {"metadata": {"name": "b", "finalizers": ["f"]}, "spec": WRITTEN})
         vpod, twin = pair()
         self.vpod, self.twin = self.virtual.put(PODS, vpod), self.physical.put(PODS, twin)
         self.above, self.below = Identity(cast(Client, self.virtual)), Identity(cast(Client, self.physical))
@@ -124,6 +138,75 @@ async def test_nothing_is_made_once_the_binding_is_on_its_way_out(clusters: Clus
     assert clusters.writes == []
     clusters.virtual.put(CLUSTERBINDINGS, clusters.bound)
     assert await repair(sides, finding) == (True, "copied")
+
+
+@pytest.mark.parametrize(("edit", "words"), [
+    ({"serviceNamespaces": []}, "the binding was edited meanwhile; look again"), ({"clusterID": "Not valid"}, "is not valid"),
+])
+async def test_nothing_is_mended_by_what_the_binding_said_before_it_was_edited(
+    clusters: Clusters, edit: Json, words: str
+) -> None:
+    sides = clusters.sides
+    clusters.virtual.remove(PODS, ObjectKey("shop", "web-0"))
+    clusters.virtual.put(CLUSTERBINDINGS, {**clusters.bound, "spec": {**WRITTEN, **edit}})
+    mended, done = await repair(sides, orphan(clusters))
+    assert not mended
+    assert words in done
+    assert clusters.writes == []
+
+
+SERVICE = {"metadata": {"name": "db", "namespace": "shop"}, "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 1}]}}
+LEAVING = {"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z", "finalizers": ["his"]}}
+SLICE = {
+    "metadata": {"name": "db-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "db"}}, "addressType": "IPv4",
+    "endpoints": [],
+}
+POLICY = {"metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}}}
+
+
+@pytest.mark.parametrize(("resource", "original", "stays"), [
+    (SERVICES, SERVICE, True), (SERVICES, apply_merge(SERVICE, LEAVING), True),
+    (SERVICES, apply_merge(SERVICE, {"spec": {"type": "ExternalName"}}), False),
+    (SERVICES, apply_merge(SERVICE, {"metadata": {"namespace": "other"}}), False),
+    (SERVICES, apply_merge(SERVICE, {"metadata": {"uid": "a successor's"}}), False),
+    (ENDPOINTSLICES, SLICE, True), (ENDPOINTSLICES, apply_merge(SLICE, {"metadata": {"namespace": "other"}}), False),
+    (NETWORKPOLICIES, apply_merge(POLICY, LEAVING), True),
+], ids=[
+    "Service", "Service on its way out", "ExternalName", "in a namespace not mirrored", "another Service by now",
+    "slice of a Service", "slice without Service", "policy on its way out",
+])
+async def test_a_mirror_goes_only_when_its_original_is_proved_not_to_be_mirrored(
+    clusters: Clusters, resource: Resource, original: Json, stays: bool
+) -> None:
+    clusters.virtual.put(SERVICES, SERVICE)
+    live = clusters.virtual.put(resource, original)
+    about = clusters.physical.put(resource, {"metadata": {"name": "m", "namespace": "lent", "labels": OWNER.labels()}})
+    origin = ref_to(Side.VIRTUAL, resource, live)._replace(uid=f"uid-{resource.plural}-{original['metadata']['name']}")
+    finding = Finding(
+        Kind.ORPHAN_MIRROR, "NotMirrored", ref_to(Side.PHYSICAL, resource, about), "c", "r", Mend.DELETE, origin
+    )
+    mended, done = await repair(clusters.sides, finding)
+    assert mended is not stays, done
+    assert clusters.writes == ([] if stays else [f"delete {resource.plural}"])
+
+
+@pytest.mark.parametrize("resource", [CONFIGMAPS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES])
+async def test_marks_stay_on_what_has_a_twin_after_all(clusters: Clusters, resource: Resource) -> None:
+    namespaced = {} if resource == PERSISTENTVOLUMES else {"namespace": "shop"}
+    marks = {"labels": {"kubeocean.io/synced-by-edge": "true"}, "finalizers": ["kubeocean.io/finalizer-edge"]}
+    original = clusters.virtual.put(resource, {"metadata": {"name": "data", **namespaced, **marks}, "spec": {}})
+    place = ObjectKey("lent", physical_name("data", "shop"))
+    if not namespaced:
+        place = ObjectKey("", volume_twin_names("data", OWNER.annotation)[0])
+    twin = {"name": place.name, "labels": OWNER.labels(), "annotations": OWNER.annotations()}
+    clusters.physical.put(resource, {"metadata": {**twin, **({"namespace": "lent"} if namespaced else {})}})
+    finding = Finding(Kind.STALE_MARK, "NotInUse", ref_to(Side.VIRTUAL, resource, original), "c", "r", Mend.UNMARK)
+    mended, done = await repair(clusters.sides, finding)
+    assert not mended
+    assert done.endswith("is there after all")
+    assert clusters.writes == []
+    clusters.physical.remove(resource, place)
+    assert await repair(clusters.sides, finding) == (True, "our marks are off")
 
 
 async def test_a_pod_is_lost_only_when_its_twin_is_proved_gone(clusters: Clusters) -> None:

@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from kubeocean.clusters.mountuse import namespace_in_use
 from kubeocean.domain.ownership import Owner, build_namespace
 from kubeocean.kube.client import Client, Listing
 from kubeocean.kube.errors import Conflict, Forbidden
@@ -22,7 +23,7 @@ from kubeocean.kube.resources import (
     STATEFULSETS,
     Resource,
 )
-from kubeocean.syncer.mount import delete_ours, leave_earlier_namespaces, namespace_in_use, release_namespace
+from kubeocean.syncer.mount import delete_ours, leave_earlier_namespaces, release_namespace
 from tests.unit.syncer.world import Server, World
 
 pytestmark = pytest.mark.looptime
