@@ -19,7 +19,8 @@ from kubeocean.kube.meta import Json, ObjectKey, annotations_of
 class TokenSecretHead:
     """`uid` is the virtual Pod's. `life` is None when it is unknown; `ca` stands for the root certificate, None without.
 
-    `intact`: it holds what we put into it.
+    `altered`: what stands for its content when that is not what was meant, "" when it is. An admission webhook may have made it
+    of what we wrote; who has seen the answer to that write passes it as `stored`.
     """
 
     virtual: ObjectKey
@@ -27,15 +28,15 @@ class TokenSecretHead:
     life: TokenLife | None
     tokens: bool
     ca: int | None
-    intact: bool
+    altered: str
 
-    def needs_tokens(self, now: datetime) -> bool:
+    def needs_tokens(self, now: datetime, stored: str = "") -> bool:
         """Tell whether its tokens are to be asked for anew: they are due, were tampered with, or of unknown age."""
-        return not self.intact or (self.tokens and (self.life is None or self.life.refresh_at <= now))
+        return self.altered not in ("", stored) or (self.tokens and (self.life is None or self.life.refresh_at <= now))
 
-    def due_in(self, now: datetime, ca: int | None) -> float | None:
+    def due_in(self, now: datetime, ca: int | None, stored: str = "") -> float | None:
         """Return in how many seconds it is to be written anew (0: now); None = never. `ca` stands for the present one."""
-        if self.needs_tokens(now) or (self.ca is not None and ca is not None and self.ca != ca):
+        if self.needs_tokens(now, stored) or (self.ca is not None and ca is not None and self.ca != ca):
             return 0.0
         return (self.life.refresh_at - now).total_seconds() if self.tokens and self.life else None
 
@@ -62,11 +63,11 @@ def token_secret_head(trimmed: Json) -> TokenSecretHead:
 
 def _summarise(secret: Json) -> TokenSecretHead:
     annotations, data = annotations_of(secret), secret.get("data") or {}
-    life = read_life(secret)
+    life, content = read_life(secret), content_hash(data)
     # The keys of one that was adopted are not ours; its life says that it holds tokens.
     return TokenSecretHead(
         virtual_key_of(secret), annotations.get(names.VIRTUAL_POD_UID_ANNOTATION, ""), life,
         tokens=life is not None or any(key.startswith("token") for key in data),
         ca=hash(data[CA_KEY]) if CA_KEY in data else None,
-        intact=annotations.get(names.CONTENT_HASH_ANNOTATION) == content_hash(data),
+        altered="" if annotations.get(names.CONTENT_HASH_ANNOTATION) == content else content,
     )

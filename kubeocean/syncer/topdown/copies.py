@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import structlog
 
+from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.mirrors import Change, Create, Remove, Step, origin_of
 from kubeocean.domain.ownership import is_ours
 from kubeocean.kube.client import Client
@@ -22,6 +23,7 @@ from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.resources import Resource
 from kubeocean.syncer.mount import delete_ours
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.damping import Damper, describe_fight
 
 K = TypeVar("K", bound=Hashable)
 BY_ORIGIN = "origin"
@@ -36,6 +38,10 @@ class NameTaken(KubeError):
     """Somebody else's object has the name that a copy needs."""
 
 
+class Contested(KubeError):
+    """Somebody else keeps changing a copy."""
+
+
 class Copies:
     """The copies of one kind. `origin` tells under which virtual object one is found in index BY_ORIGIN, None for none."""
 
@@ -43,6 +49,7 @@ class Copies:
         self, pairing: Pairing, resource: Resource, origin: Callable[[Json], ObjectKey | None] = origin_of
     ) -> None:
         self._pairing, self._resource = pairing, resource
+        self._damper: Damper[str] = Damper()
         owner = pairing.owner
         self.informer: Informer[ObjectKey | None] = Informer(
             pairing.physical.watches, resource, namespace=pairing.physical.mount_namespace, summarise=origin,
@@ -67,8 +74,30 @@ class Copies:
             raise self.informer.last_error
         return self.informer.has_synced
 
-    async def apply(self, step: Step, controller: Controller[K], key: K) -> None:
-        """Do what was decided; `key` is looked at again when the cache shows it. Raises NameTaken."""
+    async def apply(self, step: Step, controller: Controller[K], key: K) -> float:
+        """Do what was decided; `key` is looked at again when the cache shows it. Raises NameTaken.
+
+        Returns 0, or in how many seconds it will be done: somebody keeps undoing it.
+        """
+        if step is None:
+            return 0.0
+        name, meaning = _name_of(step), _meaning(step)
+        if pause := self._damper.pause(name, meaning):
+            return pause
+        written = await self._write(step)
+        if isinstance(step, Remove):
+            self._damper.forget(name)  # what is made in its place is no mend
+        else:
+            self._damper.wrote(name, meaning)
+        if written:
+            controller.freshness.expect(key, self.informer, written)
+        return 0.0
+
+    def fight_over(self, name: str) -> Contested:
+        """Return what is to be told when `apply` waits."""
+        return Contested(describe_fight(self._resource.kind, f"{self._pairing.physical.mount_namespace}/{name}"))
+
+    async def _write(self, step: Step) -> Json | None:
         namespace = self._pairing.physical.mount_namespace
         written: Json | None = None
         match step:
@@ -79,8 +108,7 @@ class Copies:
             case Remove(name, uid):
                 with suppress(NotFound):
                     written = await self._pairing.physical.calls.delete(self._resource, name, namespace, uid=uid)
-        if written:
-            controller.freshness.expect(key, self.informer, written)
+        return written
 
     async def _create(self, calls: Client, obj: Json) -> Json:
         try:
@@ -93,6 +121,21 @@ class Copies:
             f"{self._resource.kind} {self._pairing.physical.mount_namespace}/{name_of(obj)} exists in the physical cluster of "
             f"ClusterBinding {self._pairing.binding_name} and is not ours; the lender has to remove it"
         )
+
+
+def _name_of(step: Create | Change | Remove) -> str:
+    return name_of(step.obj) if isinstance(step, Create) else step.name
+
+
+def _meaning(step: Create | Change | Remove) -> str:
+    """Return what stands for what a step makes of an object, whatever that was before."""
+    match step:
+        case Create(obj):
+            return content_hash(obj)
+        case Change(_, patch):
+            metadata = {key: each for key, each in patch["metadata"].items() if key not in ("uid", "resourceVersion")}
+            return content_hash({**patch, "metadata": metadata})
+    return ""
 
 
 async def remove_all(pairing: Pairing, resource: Resource) -> bool:

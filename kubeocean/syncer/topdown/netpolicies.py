@@ -26,7 +26,7 @@ from kubeocean.domain.mirrors import decide_copy, origin_uid_of
 from kubeocean.domain.naming import physical_name
 from kubeocean.domain.netpolicymap import Labels, map_policy, needs_namespaces, policy_content, selects
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError, Forbidden
+from kubeocean.kube.errors import Forbidden, KubeError
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, key_of, labels_of, name_of, namespace_of
 from kubeocean.kube.resources import NETWORKPOLICIES
 from kubeocean.kube.store import Entry
@@ -195,7 +195,9 @@ class NetworkPolicyMirror:
         wanted = map_policy(policy, pairing.owner, pairing.physical.mount_namespace, namespaces)
         existing = self.copies.get(physical_name(key.name, key.namespace))
         step = decide_copy(wanted, existing, policy_content)
-        await self.copies.apply(step, self.controller, key)
+        if pause := await self.copies.apply(step, self.controller, key):
+            self._refuse(key, policy, self.copies.fight_over(name_of(wanted)))
+            return Result(pause)
         if step is None and existing and not is_deleting(existing):
             self._enforced(key)
         return Result(used_for if used_for < inf else None)
@@ -242,7 +244,7 @@ class NetworkPolicyMirror:
             self._in_force[key] = entry.revision
             self._changed_state(key)
 
-    def _refuse(self, key: ObjectKey, policy: Json, refused: NameTaken | ApiError) -> None:
+    def _refuse(self, key: ObjectKey, policy: Json, refused: KubeError) -> None:
         remedy = "; the lender can grant it with `kubeocean rbac`" if isinstance(refused, Forbidden) else ""
         why = f"ClusterBinding {self.pairing.binding_name}: {refused}{remedy}"
         if self._refused.get(key) != why:

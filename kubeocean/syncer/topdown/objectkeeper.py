@@ -30,6 +30,7 @@ from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, resource_version_of, revision
 from kubeocean.kube.resources import Resource
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.damping import Damper, describe_fight
 from kubeocean.syncer.topdown.dependencies import Blocked, pods_in_need
 from kubeocean.syncer.topdown.mending import MountMender
 from kubeocean.syncer.topdown.missing import MissingWatch
@@ -90,6 +91,7 @@ class ObjectKeeper:
         self.trouble: dict[ObjectKey, Blocked] = {}
         self.asked: dict[ObjectKey, set[ObjectKey]] = {}  # Pods that were told to wait, by what they wait for
         self.told: dict[ObjectKey, set[str]] = {}  # uids of the Pods that know that something optional is missing
+        self._damper: Damper[ObjectKey] = Damper()
         self._unused: dict[ObjectKey, float] = {}  # loop time since when
 
     def place_of(self, key: ObjectKey) -> ObjectKey:
@@ -149,6 +151,8 @@ class ObjectKeeper:
     # --- in use ------------------------------------------------------------------------------------------------------
     async def _provide(self, key: ObjectKey) -> Result:
         live: Json | None = None
+        if (seen := self.marked.store.get(key)) and (pause := self._damper.pause(key, seen.revision)):
+            return self._wait_out(key, pause)
         # Marked before we come to it: its copy may be there, made by a process that died or by the Go project.
         contested = key in self.trouble or self.marked.store.get(key) is not None
         self.ready.discard(key)
@@ -170,10 +174,19 @@ class ObjectKeeper:
                 await self._mount.mend()
             return Result(again)
         if stored is not None:
+            self._damper.wrote(key, revision(resource_version_of(live)))
             self.carried[key] = (digest_of(live), digest_of(stored))
             if not self._is_old_news(key, live):
                 self._arrived(key)
         return Result()
+
+    def _wait_out(self, key: ObjectKey, pause: float) -> Result:
+        """Leave a copy as somebody made it for a while; Pods that need it are told what they wait for."""
+        self.ready.discard(key)
+        if self.asked.get(key):
+            what = describe_fight(self._resource.kind, self.place_of(key))
+            self._tell(key, None, Blocked("DependencyContested", f"waits for {self._resource.kind} {key.name}: {what}"))
+        return Result(pause)
 
     def _is_old_news(self, key: ObjectKey, live: Json) -> bool:
         """Tell whether the object has changed since it was read; then the key is queued again already."""
@@ -238,6 +251,7 @@ class ObjectKeeper:
     def _forget(self, key: ObjectKey) -> None:
         """Shut the gate, and forget what was known of a key that nobody needs."""
         self._refusals.forget(key)
+        self._damper.forget(key)
         self.ready.discard(key)
         self.absent.discard(key)
         self.carried.pop(key, None)

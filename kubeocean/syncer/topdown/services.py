@@ -39,19 +39,20 @@ from kubeocean.domain.servicemap import (
     trim_slice,
 )
 from kubeocean.kube.controller import Controller, Result
-from kubeocean.kube.errors import ApiError
+from kubeocean.kube.errors import KubeError
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, name_of, uid_of
 from kubeocean.kube.resources import ENDPOINTSLICES, SERVICES
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
-from kubeocean.syncer.topdown.copies import NOT_READ_YET, POLL, REFUSED_RETRY, Copies, NameTaken, remove_all
+from kubeocean.syncer.topdown.copies import NOT_READ_YET, POLL, REFUSED_RETRY, Contested, Copies, NameTaken, remove_all
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.refusals import REFUSED, may_pass
 
 PATIENCE = 10.0  # seconds that a Pod waits for Services on their way
 _BY_SERVICE = "service"
+_REASONS: dict[type, str] = {NameTaken: "MirrorNameTaken", Contested: "MirrorContested"}
 
 log = structlog.get_logger(__name__)
 
@@ -227,24 +228,26 @@ class ServiceMirror:
                 return Result(NOT_READ_YET)
             if original is None and not await self._is_out(key):
                 return Result(NOT_READ_YET)
-            await self._bring_service(key, original)
-            await self._bring_slices(key, original)
+            waits = [await self._bring_service(key, original), *await self._bring_slices(key, original)]
         except (NameTaken, *REFUSED) as refused:
             if may_pass(refused, self.controller.queue.failures(key) + 1):
                 raise
             self._say(key, original, refused)
             return Result(REFUSED_RETRY)
+        if pauses := [wait for wait in waits if wait]:
+            self._say(key, original, self.services.fight_over(physical_name(key.name, key.namespace)))
+            return Result(min(pauses))
         if original is None or key in self.pairing.mirrored_services or is_headless(original):
             self._said.pop(key, None)
             self._arrived(key)
         return Result()
 
-    def _say(self, key: ObjectKey, original: Json | None, refused: NameTaken | ApiError) -> None:
+    def _say(self, key: ObjectKey, original: Json | None, refused: KubeError) -> None:
         if original is None:
             return
         if self._said.get(key) != str(refused):
             self._said[key] = str(refused)
-            reason = "MirrorNameTaken" if isinstance(refused, NameTaken) else "MirrorRefused"
+            reason = _REASONS.get(type(refused), "MirrorRefused")
             message = f"not mirrored for Pods of ClusterBinding {self.pairing.binding_name}: {refused}"
             self.pairing.events.event(original, "Warning", reason, message)
             log.warning("Service not mirrored", service=str(key), why=str(refused))
@@ -265,23 +268,25 @@ class ServiceMirror:
             self.controller.freshness.expect(key, self.pairing.virtual.services, live)
         return live is None
 
-    async def _bring_service(self, key: ObjectKey, original: Json | None) -> None:
+    async def _bring_service(self, key: ObjectKey, original: Json | None) -> float:
         pairing = self.pairing
         wanted = map_service(original, pairing.owner, pairing.physical.mount_namespace) if original else None
         existing = self.services.get(physical_name(key.name, key.namespace))
         step = decide_copy(wanted, existing, service_content, replaces=replaces_service)
-        await self.services.apply(step, self.controller, key)
+        return await self.services.apply(step, self.controller, key)
 
-    async def _bring_slices(self, key: ObjectKey, original: Json | None) -> None:
+    async def _bring_slices(self, key: ObjectKey, original: Json | None) -> list[float]:
         wanted = self._wanted_slices(key) if original else {}
+        waits: list[float] = []
         if wanted is None:
-            return
+            return waits
         for name, copy in wanted.items():
             step = decide_copy(copy, self.slices.get(name), slice_content, replaces=replaces_slice)
-            await self.slices.apply(step, self.controller, key)
+            waits.append(await self.slices.apply(step, self.controller, key))
         for copy in self.slices.of(key):
             if name_of(copy) not in wanted and (original is None or await self._slice_is_out(key, copy)):
                 await self.slices.apply(decide_copy(None, copy, slice_content), self.controller, key)
+        return waits
 
     def _wanted_slices(self, key: ObjectKey) -> dict[str, Json] | None:
         """Return the copies a Service should have, by name; None while its slices are not read in full."""

@@ -15,6 +15,8 @@ that the Pod is told.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import structlog
 
 from kubeocean.api import names
@@ -22,6 +24,7 @@ from kubeocean.clusters.physical import BY_VIRTUAL
 from kubeocean.clusters.podsummary import PhysicalPod, VirtualPod
 from kubeocean.clusters.tokensummary import TokenSecretHead, ca_mark
 from kubeocean.clusters.virtual import BY_NODE
+from kubeocean.domain.hashing import content_hash
 from kubeocean.domain.ownership import is_ours
 from kubeocean.domain.podmap import build_physical_pod, forge_volumes
 from kubeocean.domain.podtoken import TokenSecret
@@ -36,6 +39,7 @@ from kubeocean.kube.resources import SECRETS
 from kubeocean.kube.store import Entry
 from kubeocean.kube.workqueue import Workqueue
 from kubeocean.syncer.pairing import Pairing
+from kubeocean.syncer.topdown.damping import Damper
 from kubeocean.syncer.topdown.tokens import (
     DependencyMissing,
     fill_token_secret,
@@ -63,6 +67,10 @@ class TokenKeeper:
             name, self.reconcile, workers=WORKERS, queue=Workqueue(name, backoff=RETRY)
         )
         self._told: set[ObjectKey] = set()  # who has heard that a renewal fails
+        # By the place of a Secret: what was stored when we wrote last, and how often it had to be mended.
+        self._stored: dict[ObjectKey, str] = {}
+        self._damper: Damper[ObjectKey] = Damper()
+        self._places: dict[ObjectKey, set[ObjectKey]] = {}  # of a Pod's Secrets, as far as they were written here
         self._starting = False
 
     def attach(self) -> None:
@@ -106,9 +114,14 @@ class TokenKeeper:
 
     def _schedule(self, entry: Entry[TokenSecretHead]) -> None:
         head = entry.summary
-        due = head.due_in(self._pairing.real_time(), self._root_ca(head.virtual.namespace))
+        due = self._due_in(entry)
         if due is not None and self._living(head.virtual, head.uid):
             self.controller.queue.add_after(head.virtual, due)
+
+    def _due_in(self, entry: Entry[TokenSecretHead]) -> float | None:
+        head = entry.summary
+        stored = self._stored.get(entry.key, "")
+        return head.due_in(self._pairing.real_time(), self._root_ca(head.virtual.namespace), stored)
 
     def _root_ca_changed(self, _: Entry[None] | None, new: Entry[None] | None) -> None:
         if new is None or self._starting:  # at the start every Secret has been compared already
@@ -136,6 +149,9 @@ class TokenKeeper:
         # Else every Pod that comes and goes would be remembered until its token is due, most of an hour later.
         self.controller.withdraw(key)
         self._told.discard(key)
+        for place in self._places.pop(key, ()):
+            self._stored.pop(place, None)
+            self._damper.forget(place)
 
     # --- one pass --------------------------------------------------------------------------------------------------
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -168,12 +184,14 @@ class TokenKeeper:
         entry = self._pairing.physical.token_secrets.store.get(place)
         if entry is None and not runs:
             return None  # the pass that makes the twin makes it
-        now = self._pairing.real_time()
-        wait = entry.summary.due_in(now, self._root_ca(key.namespace)) if entry else 0.0
+        wait = self._due_in(entry) if entry else 0.0
         if wait is None or wait > 0:
             return wait
+        meaning = self._meaning(key, entry)
+        if pause := self._damper.pause(place, meaning):
+            return pause
         try:
-            return await self._renew(key, vpod, token, place)
+            return await self._renew(key, vpod, token, place, meaning)
         except NotLeading:
             raise
         except KubeError as error:
@@ -184,7 +202,14 @@ class TokenKeeper:
             log.warning("token not renewed", binding=self._pairing.binding_name, pod=str(key), error=str(error))
             return RETRY.cap
 
-    async def _renew(self, key: ObjectKey, vpod: Json, token: TokenSecret, place: ObjectKey) -> float | None:
+    def _meaning(self, key: ObjectKey, entry: Entry[TokenSecretHead] | None) -> Hashable:
+        """Return what stands for why a Secret is written, when nobody in the physical cluster is the reason."""
+        life, now = entry.summary.life if entry else None, self._pairing.real_time()
+        return self._root_ca(key.namespace), life.refresh_at if life and life.refresh_at <= now else None
+
+    async def _renew(
+        self, key: ObjectKey, vpod: Json, token: TokenSecret, place: ObjectKey, meaning: Hashable
+    ) -> float | None:
         pairing = self._pairing
         live = await self._read(place)
         if live and not (is_ours(live, pairing.owner) or may_adopt_token_secret(live, vpod)):
@@ -202,8 +227,15 @@ class TokenKeeper:
         if written:
             self.controller.freshness.expect(key, pairing.physical.token_secrets, written)
             self._told.discard(key)
+            self._note(key, place, written, meaning)
             log.info("token Secret written", binding=pairing.binding_name, pod=str(key), secret=place.name)
         return (life.refresh_at - pairing.real_time()).total_seconds() if life else None
+
+    def _note(self, key: ObjectKey, place: ObjectKey, written: Json, meaning: Hashable) -> None:
+        # A webhook of the lender may have changed what we wrote: what it made of it is no reason to write again.
+        self._stored[place] = content_hash(written.get("data") or {})
+        self._damper.wrote(place, meaning)
+        self._places.setdefault(key, set()).add(place)
 
     async def _read(self, place: ObjectKey) -> Json | None:
         try:
@@ -216,7 +248,7 @@ class TokenKeeper:
     ) -> tuple[dict[str, str], TokenLife | None]:
         """Return the tokens for a Secret: those it has while they are good, else new ones."""
         entry = self._pairing.physical.token_secrets.store.get(place)
-        if live and entry and not entry.summary.needs_tokens(self._pairing.real_time()):
+        if live and entry and not entry.summary.needs_tokens(self._pairing.real_time(), self._stored.get(place, "")):
             try:
                 return texts_of(live, [source.key for source in token.sources]), read_life(live)
             except (KeyError, ValueError):

@@ -12,6 +12,7 @@ from kubeocean.kube.errors import Forbidden, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.informer import Informer
 from kubeocean.kube.meta import Json, ObjectKey
+from kubeocean.kube.patch import apply_merge
 from kubeocean.kube.resources import ENDPOINTSLICES, NETWORKPOLICIES, NODES, PODS, SERVICES, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.topdown.dependencies import Blocked
@@ -278,3 +279,57 @@ async def test_selectors_of_namespaces_wait_until_these_are_read(case: Case, *, 
         copy = case.copy(NETWORKPOLICIES)
         assert copy is not None
         assert ("ingress" in copy["spec"]) is not missing
+
+
+async def keep_changing(case: Case, resource: Resource, change: Json) -> None:
+    """Play a controller of the lender's that wants a copy otherwise."""
+    server = case.world.physical_server
+    while True:
+        copied = case.copy(resource)
+        if copied and apply_merge(copied, change) != copied:
+            server.put(resource, apply_merge(copied, change))
+        await asyncio.sleep(0.1)
+
+
+async def test_a_policy_that_somebody_keeps_changing_is_not_in_force_and_pods_are_told(case: Case) -> None:
+    case.put(NETWORKPOLICIES, podSelector={}, policyTypes=["Ingress"])
+    async with case.working():
+        case.policies.check(POD)
+        await asyncio.sleep(1)
+        assert case.is_ready()
+        opponent = asyncio.create_task(keep_changing(case, NETWORKPOLICIES, {"spec": {"policyTypes": ["Egress"]}}))
+        await asyncio.sleep(590)
+        assert case.world.physical_server.writes.count("patch networkpolicies") <= 12
+        blocked = case.policies.check(POD)
+        assert blocked is not None
+        assert blocked.reason == "NetworkPolicyNotEnforced"
+        assert "keeps changing NetworkPolicy mount/web-" in blocked.message
+        opponent.cancel()
+        await asyncio.sleep(310)
+        assert case.is_ready()
+
+
+async def test_a_mirror_that_somebody_keeps_changing_is_mended_with_growing_pauses_and_told(case: Case) -> None:
+    async with case.working():
+        case.put(SERVICES, type="ClusterIP", clusterIP="10.96.0.7", ports=[{"port": 80}])
+        await asyncio.sleep(1)
+        opponent = asyncio.create_task(keep_changing(case, SERVICES, {"spec": {"ports": [{"port": 81}]}}))
+        await asyncio.sleep(590)
+        assert case.world.physical_server.writes.count("patch services") <= 12
+        assert "MirrorContested" in case.world.reasons("Service")
+        opponent.cancel()
+        await asyncio.sleep(310)
+        copied = case.copy(SERVICES)
+        assert copied
+        assert copied["spec"]["ports"] == [{"port": 80}]
+
+
+async def test_a_service_made_anew_waits_for_nothing(case: Case) -> None:
+    async with case.working():
+        for _ in range(4):
+            case.put(SERVICES, type="ClusterIP", clusterIP="10.96.0.7")
+            await asyncio.sleep(0.1)
+            assert case.copy(SERVICES)
+            case.world.virtual_server.remove(SERVICES, WEB)
+            await asyncio.sleep(0.1)
+            assert case.copy(SERVICES) is None

@@ -249,7 +249,7 @@ async def test_both_sides_changes_end_in_the_virtual_content(case: Case) -> None
             assert (mended["data"], labels_of(mended)["app"]) == ({"color": "blue"}, "shop")
             assert annotations_of(mended)[names.VIRTUAL_NAME_ANNOTATION] == "app"
         case.physical.remove(CONFIGMAPS, PLACE)
-        await asyncio.sleep(SOON)
+        await asyncio.sleep(3 * SOON)
         assert case.data() == {"color": "blue"}
         assert drifted["metadata"]["name"] == PLACE.name
 
@@ -506,6 +506,35 @@ async def test_what_a_lenders_webhook_makes_of_a_copy_is_no_drift(case: Case) ->
         assert len(case.about("configmaps")) <= 6
         case.pod("next")
         await asyncio.sleep(SOON)
+        assert case.has_twin("next")
+
+
+async def test_a_copy_that_somebody_keeps_changing_is_mended_with_growing_pauses_and_pods_are_told(case: Case) -> None:
+    case.config(color="blue")
+    case.pod("web")
+
+    async def change_it_back() -> None:
+        while True:
+            copied = case.physical.objects.get((CONFIGMAPS.plural, PLACE))
+            if copied and copied["data"]["color"] != "theirs":
+                case.physical.put(CONFIGMAPS, apply_merge(copied, {"data": {"color": "theirs"}}))
+            await asyncio.sleep(0.1)
+
+    async with case.serving():
+        opponent = asyncio.create_task(change_it_back())
+        await asyncio.sleep(100)
+        writes = [call for call in case.about("configmaps") if call.startswith("physical patch")]
+        assert 6 <= len(writes) <= 9, "one at once, then after 1, 2, 4, 8, 16, 32 seconds"
+        case.pod("next")
+        await asyncio.sleep(SOON)
+        assert not case.has_twin("next")
+        assert "DependencyContested" in case.world.reasons("Pod")
+        case.edit(data={"color": "green"})
+        await asyncio.sleep(SOON)
+        assert len([call for call in case.about("configmaps") if call.startswith("physical patch")]) > len(writes), "at once"
+        opponent.cancel()
+        await asyncio.sleep(120)
+        assert case.data() == {"color": "green"}
         assert case.has_twin("next")
 
 

@@ -6,15 +6,17 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from kubeocean.api import names
 from kubeocean.domain.naming import physical_name, token_secret_name
 from kubeocean.kube.errors import NotFound, ServerError
 from kubeocean.kube.events import EventRecorder
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, uid_of
-from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS
+from kubeocean.kube.patch import apply_merge
+from kubeocean.kube.resources import CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, Resource
 from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
@@ -195,6 +197,67 @@ async def test_one_whose_content_somebody_changed_is_mended() -> None:
         await asyncio.sleep(1)
     assert set(case.files()) == {"token", "token-1", "ca.crt"}
     assert case.files()["token"].startswith("token-")
+
+
+async def test_what_a_lenders_webhook_makes_of_it_is_written_once_more_and_then_left() -> None:
+    case = await begin()
+    server = case.world.physical_server
+    patch = server.patch
+
+    async def patching(resource: Resource, name: str, namespace: str, wanted: Json, **named: Any) -> Json:
+        injected = {"data": {"injected": "eA=="}} if resource == SECRETS else {}
+        return await patch(resource, name, namespace, apply_merge(wanted, injected), **named)
+
+    server.patch = patching  # type: ignore[assignment]
+    async with case.keeping():
+        secret = case.secret()
+        server.put(SECRETS, apply_merge(secret, {"data": {"injected": "eA=="}}))
+        await asyncio.sleep(SHORTEST * 0.5)
+        assert case.writes() == ["create secrets", "patch secrets"]
+        await asyncio.sleep(SHORTEST * 0.5)
+        assert case.writes() == ["create secrets", "patch secrets", "patch secrets"], "renewed when it was due"
+
+
+@pytest.mark.parametrize("change", [
+    {"data": {"token": "c3Rvbg=="}}, {"metadata": {"annotations": {names.TOKEN_REFRESH_AT_ANNOTATION: None}}},
+    {"data": {"ca.crt": "eA=="}},
+], ids=["a token", "its life", "the root certificate"])
+async def test_one_that_somebody_keeps_changing_is_mended_with_growing_pauses(change: Json) -> None:
+    case = await begin()
+
+    async def change_it_back() -> None:
+        while True:
+            secret = case.secret()
+            if apply_merge(secret, change) != secret:
+                case.world.physical_server.put(SECRETS, apply_merge(secret, change))
+            await asyncio.sleep(0.1)
+
+    async with case.keeping():
+        opponent = asyncio.create_task(change_it_back())
+        await asyncio.sleep(500)
+        assert 8 <= len(case.writes()) <= 13
+        opponent.cancel()
+        await asyncio.sleep(400)
+        after = len(case.writes())
+        assert set(case.files()) == {"token", "token-1", "ca.crt"}
+        assert case.files()["token"].startswith("token-")
+        assert case.files()["ca.crt"] == "first"
+        await asyncio.sleep(100)
+        assert len(case.writes()) == after
+
+
+async def test_what_was_written_is_forgotten_with_the_pod() -> None:
+    case = await begin()
+    async with case.keeping() as keeper:
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(5)
+        assert keeper._places == {KEY: {case.place}}
+        assert keeper._stored
+        case.world.virtual_server.remove(PODS, KEY)
+        case.world.physical_server.remove(SECRETS, case.place)
+        await asyncio.sleep(5)
+        assert not keeper._places
+        assert not keeper._stored
 
 
 async def test_none_is_made_for_a_pod_that_has_no_twin_or_has_finished() -> None:
