@@ -76,8 +76,11 @@ def _build_patch(live: Json, labels: Mapping[str, str], annotations: Mapping[str
 
 
 def build_pod_adoption(vpod: Json, ppod: Json, owner: Owner) -> Json:
-    """Return the merge patch (with uid and resourceVersion) by which a twin becomes `owner`'s."""
-    return _build_patch(ppod, owner.labels(), {
+    """Return the merge patch (with uid and resourceVersion) by which a twin becomes `owner`'s.
+
+    It is labelled with its virtual namespace, too: by that label mirrored NetworkPolicies select it.
+    """
+    return _build_patch(ppod, owner.labels() | {names.VIRTUAL_NAMESPACE_LABEL: namespace_of(vpod)}, {
         **owner.annotations(), names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
         names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
     })

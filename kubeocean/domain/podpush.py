@@ -98,6 +98,8 @@ def lacks_nothing(vpod: Json, ppod: Json) -> bool:
     wishes = wishes_of(vpod)
     if live.get(names.EXPECTED_METADATA_ANNOTATION) != encode_wishes(wishes) or _differing(_told(vpod, ppod), ppod):
         return False
+    if _differing_labels(vpod, ppod):
+        return False
     for wished, theirs in ((wishes.labels, labels_of(ppod)), (wishes.annotations, live)):
         for key, value in wished.items():
             if value is not None and theirs.get(key) != value:
@@ -162,7 +164,7 @@ def _timeless(toleration: Json) -> Json:
 
 def _diff_metadata(vpod: Json, ppod: Json, refused: Collection[Part], *, pushed: bool) -> Json:
     wishes, before = wishes_of(vpod), asked_of(ppod) or _NOTHING_ASKED
-    labels = _diff_values(wishes.labels, before.labels, labels_of(vpod), labels_of(ppod))
+    labels = _diff_values(wishes.labels, before.labels, labels_of(vpod), labels_of(ppod)) | _differing_labels(vpod, ppod)
     annotations = _diff_values(wishes.annotations, before.annotations, annotations_of(vpod), annotations_of(ppod))
     noted = replace(
         wishes, images=before.images if Part.SPEC in refused else wishes.images,
@@ -203,6 +205,13 @@ def _told(vpod: Json, ppod: Json) -> dict[str, str]:
     if names.VIRTUAL_ANNOTATIONS_ANNOTATION in live:
         told[names.VIRTUAL_ANNOTATIONS_ANNOTATION] = format_map(copied_annotations(vpod))
     return told
+
+
+def _differing_labels(vpod: Json, ppod: Json) -> dict[str, str | None]:
+    """Return what a twin lacks of the label by which mirrored NetworkPolicies select it: without it none would hold."""
+    namespace = namespace_of(vpod)
+    there = labels_of(ppod).get(names.VIRTUAL_NAMESPACE_LABEL) == namespace
+    return {} if there else {names.VIRTUAL_NAMESPACE_LABEL: namespace}
 
 
 def _differing(wanted: Mapping[str, str], ppod: Json) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ from kubeocean.domain.adoption import (
 from kubeocean.domain.naming import persistent_volume_name
 from kubeocean.domain.ownership import Owner, is_ours
 from kubeocean.domain.podchange import is_pushed
+from kubeocean.domain.podpush import lacks_nothing
 from kubeocean.kube.meta import Json
 from kubeocean.kube.patch import apply_merge
 
@@ -63,7 +64,7 @@ def test_which_pods_are_adopted(case: str) -> None:
 
 
 def test_an_adopted_twin_is_ours_and_nothing_is_pushed_to_it() -> None:
-    physical, virtual = twin(), vpod()
+    physical, virtual = twin({**MANAGED, "app": "web"}), vpod()
     patch = build_pod_adoption(virtual, physical, OWNER)
     assert patch["metadata"]["uid"] == "p-1"
     assert patch["metadata"]["resourceVersion"] == "7"
@@ -71,6 +72,8 @@ def test_an_adopted_twin_is_ours_and_nothing_is_pushed_to_it() -> None:
     adopted = apply_merge(physical, patch)
     assert is_ours(adopted, OWNER)
     assert is_pushed(virtual, adopted)
+    assert lacks_nothing(virtual, adopted), "one write is enough"
+    assert adopted["metadata"]["labels"][names.VIRTUAL_NAMESPACE_LABEL] == "shop", "network policies select it by that"
     assert not is_unowned(adopted)
 
 

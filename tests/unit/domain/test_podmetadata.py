@@ -41,6 +41,7 @@ def forged(vpod: Json) -> Json:
         names.VIRTUAL_POD_UID_ANNOTATION: "v-1", names.EXPECTED_METADATA_ANNOTATION: expected_metadata(vpod),
         names.CONTENT_HASH_ANNOTATION: changeable_hash(vpod),
     }}
+    twin["metadata"]["labels"][names.VIRTUAL_NAMESPACE_LABEL] = "shop"
     return twin
 
 
@@ -182,8 +183,12 @@ def test_edits_of_both_sides_in_any_order_with_late_caches_converge_and_no_edit_
 
 
 def settled(w: World) -> tuple[Json, Json]:
+    """Return the metadata of both sides at rest, without the label of our own that every twin has."""
     w.settle()
-    return w.virtual.live["metadata"], w.physical.live["metadata"]
+    above, below = w.virtual.live["metadata"], w.physical.live["metadata"]
+    labels = dict(below["labels"])
+    assert labels.pop(names.VIRTUAL_NAMESPACE_LABEL) == "shop"
+    return above, {**below, "labels": labels}
 
 
 def test_what_the_lender_puts_on_a_twin_comes_up_in_one_write() -> None:

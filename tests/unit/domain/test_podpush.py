@@ -10,12 +10,15 @@ from kubeocean.domain.podpush import (
     Part,
     build_last_patch,
     build_resize_patch,
+    lacks_nothing,
     may_push,
     missing_ephemeral,
 )
 from kubeocean.kube.meta import Json, annotations_of
 
 ALWAYS = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+
+OURS = {names.VIRTUAL_NAMESPACE_LABEL: "shop"}
 
 
 def vpod(*, labels: Json | None = None, container: Json | None = None, **spec: Any) -> Json:
@@ -36,7 +39,7 @@ def twin(of: Json | None = None, *, container: Json | None = None, **spec: Any) 
         names.CONTENT_HASH_ANNOTATION: changeable_hash(of),
     }
     return {
-        "metadata": {"name": "web-x", "uid": "p-1", "labels": of["metadata"]["labels"], "annotations": annotations},
+        "metadata": {"name": "web-x", "uid": "p-1", "labels": {**of["metadata"]["labels"], **OURS}, "annotations": annotations},
         "spec": {**of["spec"], "containers": [{**main, **(container or {})}, *others], **spec},
     }
 
@@ -44,6 +47,14 @@ def twin(of: Json | None = None, *, container: Json | None = None, **spec: Any) 
 def test_a_twin_that_was_just_created_lacks_nothing() -> None:
     assert is_pushed(vpod(), twin())
     assert (build_resize_patch(vpod(), twin()), build_last_patch(vpod(), twin())) == (None, None)
+
+
+@pytest.mark.parametrize("live", [None, "another"])
+def test_the_label_by_which_network_policies_select_a_twin_is_put_back(live: str | None) -> None:
+    physical = twin()
+    physical["metadata"]["labels"] = {"app": "web"} | ({names.VIRTUAL_NAMESPACE_LABEL: live} if live else {})
+    assert not lacks_nothing(vpod(), physical)
+    assert build_last_patch(vpod(), physical) == {"metadata": {"labels": OURS}}
 
 
 MORE = {"key": "gpu", "operator": "Exists"}
@@ -140,7 +151,7 @@ def test_what_was_refused_is_neither_noted_nor_hashed_but_the_rest_goes_down() -
     assert patch["metadata"]["labels"] == {"app": "shop"}
     assert names.CONTENT_HASH_ANNOTATION not in patch["metadata"]["annotations"]
     after = twin()
-    after["metadata"] = {**after["metadata"], "labels": {"app": "shop"}, "annotations": {
+    after["metadata"] = {**after["metadata"], "labels": {"app": "shop", **OURS}, "annotations": {
         **annotations_of(after), **patch["metadata"]["annotations"],
     }}
     asked = asked_of(after)

@@ -73,7 +73,7 @@ async def test_a_twin_that_its_pod_claims_is_adopted_as_it_runs(monkeypatch: pyt
     before = below(stage.physical, "pods", "web")
     await take_over(stage)
     after = below(stage.physical, "pods", "web")
-    assert labels_of(after) == labels_of(before) | stage.owner.labels()
+    assert labels_of(after) == labels_of(before) | stage.owner.labels() | {names.VIRTUAL_NAMESPACE_LABEL: "ns"}
     assert annotations_of(after)[OWNER] == stage.owner.annotation
     assert (uid_of(after), after["spec"], after["status"]) == (uid_of(before), before["spec"], before["status"])
     vpod = stage.virtual.find(PODS, "web", "ns")
