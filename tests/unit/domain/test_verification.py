@@ -301,3 +301,13 @@ def test_a_mirror_is_mended_by_what_the_syncer_would_write() -> None:
     assert isinstance(step, Change)
     assert step.patch["metadata"]["resourceVersion"] == "7"
     assert ObjectKey("lent", step.name) == ObjectKey("lent", physical_name("web", "shop"))
+
+
+@pytest.mark.parametrize("resource", [SERVICES, ENDPOINTSLICES, NETWORKPOLICIES])
+def test_a_mirror_stays_as_it_is_while_its_original_is_on_its_way_out(resource: Resource) -> None:
+    snapshot = healthy()
+    virtual = copy.deepcopy(dict(snapshot.virtual))
+    virtual[resource][0]["metadata"] |= {"deletionTimestamp": "2026-01-01T12:04:00Z", "finalizers": ["his"]}
+    assert found(replace(snapshot, virtual=virtual)) == set()
+    gone = {**virtual, resource: []}
+    assert (Kind.ORPHAN_MIRROR, "NotMirrored") in found(replace(snapshot, virtual=gone))
