@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from kubeocean.api import names
 from kubeocean.domain.naming import persistent_volume_name, physical_name
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, labels_of, uid_of
 from kubeocean.kube.resources import (
