@@ -5,6 +5,7 @@ would be told for ever. So the patch that would mend is sent as a dry run; when 
 finding is none. Whatever else the server answers, a refusal above all, proves nothing, and the finding stays.
 
 A copy of a ConfigMap or Secret that somebody's admission webhook rewrites is told all the same: its Pods read something else.
+So is a NetworkPolicy: one that is not what it should be is no protection, whoever made it so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kubeocean.domain.mirrors import Change
 from kubeocean.domain.podstatus import diff_pod_status
 from kubeocean.kube.errors import KubeError
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import PODS
+from kubeocean.kube.resources import NETWORKPOLICIES, PODS
 
 _AT_ONCE = 8  # findings whose patches are tried
 _OF_NO_WRITE = frozenset({"resourceVersion", "managedFields"})
@@ -41,7 +42,7 @@ async def _is_futile(sides: Sides, finding: Finding) -> bool:
     try:
         if finding.mend is Mend.MIRROR:
             return await _status_would_stay(sides, finding)
-        if isinstance(finding.step, Change):
+        if isinstance(finding.step, Change) and finding.about.resource != NETWORKPOLICIES:
             return await _mirror_would_stay(sides, finding, finding.step)
     except KubeError:
         pass  # gone, changed, not allowed, no answer: nothing is known

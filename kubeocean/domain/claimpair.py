@@ -201,7 +201,7 @@ def _lost_note(facts: ClaimFacts, twin: Json) -> NoteOrigin | None:
 
     The volume that stands for its data knows; without one, the name of a twin that says nothing leads to the claim.
     """
-    if is_deleting(twin):
+    if is_deleting(twin) or _goes_anyway(facts, twin):
         return None
     noted, claim_uid = virtual_claim_uid_of(twin), uid_of(facts.claim) if facts.claim else ""
     if not facts.behind:
@@ -211,6 +211,13 @@ def _lost_note(facts: ClaimFacts, twin: Json) -> NoteOrigin | None:
     if origin and (origin != noted or (proved and not is_provisioned_claim(twin))):
         return NoteOrigin(twin, origin, proved)
     return None
+
+
+def _goes_anyway(facts: ClaimFacts, twin: Json) -> bool:
+    """Tell whether a twin is to go by what its volume proves, whatever it says: to mend that first could take for ever."""
+    claim = facts.claim
+    over = claim is None or (is_deleting(claim) and not facts.needed)
+    return over and keeper(facts) is None and any(is_proved(each, twin) for each in facts.behind)
 
 
 def _holds_data(facts: ClaimFacts, claim: Json) -> bool:

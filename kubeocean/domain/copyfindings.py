@@ -23,6 +23,8 @@ from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
 
+MISLABELLED = "Mislabelled"
+
 
 @dataclass(frozen=True, slots=True)
 class CopyScene:
@@ -95,7 +97,7 @@ def _compare(copy: Json, original: Json, about: Ref, scene: CopyScene) -> Findin
         )
     if not says_right(trim(copy), trim(original), scene.owner, scene.labels(key)):
         cause = f"labels or annotations are not what those of a copy of {key} should be"
-        return Finding(Kind.DRIFTED_COPY, "Mislabelled", about, cause, SYNCER, Mend.COPY, source)
+        return Finding(Kind.DRIFTED_COPY, MISLABELLED, about, cause, SYNCER, Mend.COPY, source)
     return None
 
 

@@ -16,10 +16,18 @@ from kubeocean.api.binding import ClusterBindingSpec
 from kubeocean.api.resources import RESOURCELEASINGPOLICIES
 from kubeocean.domain.abandoned import check_lent
 from kubeocean.domain.adoption import may_adopt_pod
-from kubeocean.domain.copyfindings import CopyScene, StorageScene, check_copies, check_storage, in_namespace, is_token_secret
+from kubeocean.domain.copyfindings import (
+    MISLABELLED,
+    CopyScene,
+    StorageScene,
+    check_copies,
+    check_storage,
+    in_namespace,
+    is_token_secret,
+)
 from kubeocean.domain.depmap import origin_of
 from kubeocean.domain.eligibility import check_eligible
-from kubeocean.domain.findings import Finding
+from kubeocean.domain.findings import Finding, Kind
 from kubeocean.domain.hostports import host_ports, is_placeholder, merge_ports
 from kubeocean.domain.lender import LenderView
 from kubeocean.domain.mirrorfindings import MirrorScene, check_policies, check_services
@@ -205,8 +213,6 @@ def _copies(view: _View) -> Iterator[Finding]:
     for resource in (CONFIGMAPS, SECRETS):
         if not snapshot.knows(resource) or resource not in snapshot.marked:
             continue
-        if resource == SECRETS and PERSISTENTVOLUMES not in snapshot.physical:
-            continue  # whose drivers may read them
         copies = [obj for obj in snapshot.ours(resource) if not is_token_secret(obj)]
         drivers = _read_by_drivers(snapshot) if resource == SECRETS else frozenset()
         originals = {key_of(obj): obj for obj in snapshot.virtual[resource]}
@@ -214,10 +220,18 @@ def _copies(view: _View) -> Iterator[Finding]:
         known = {*originals, *(origin for copy in copies if (origin := origin_of(copy)).namespace)}
         for_volumes = frozenset(key for key in known if physical_name(key.name, key.namespace) in drivers)
         marked = {key_of(obj): obj for obj in snapshot.marked[resource]}
-        yield from check_copies(CopyScene(
+        unread = resource == SECRETS and PERSISTENTVOLUMES not in snapshot.physical
+        for finding in check_copies(CopyScene(
             resource, snapshot.owner, snapshot.spec.cluster_id, snapshot.mount_namespace, originals, marked,
             in_namespace(copies, snapshot.mount_namespace), view.used_of(resource.kind) | for_volumes, for_volumes,
-        ))
+        )):
+            if not (unread and _depends_on_drivers(finding)):
+                yield finding
+
+
+def _depends_on_drivers(finding: Finding) -> bool:
+    """Tell whether a driver that reads a Secret for a volume would make it none."""
+    return finding.kind in (Kind.ORPHAN_COPY, Kind.STALE_MARK) or finding.reason == MISLABELLED
 
 
 def _read_by_drivers(snapshot: Snapshot) -> frozenset[str]:

@@ -6,7 +6,7 @@ they contradict the cache, the key waits until the cache has caught up, and is d
 
 from __future__ import annotations
 
-from kubeocean.domain.claimorigin import is_mere_description, is_proved, may_stand_for, stands_for
+from kubeocean.domain.claimorigin import is_mere_description, is_proved, may_stand_for, stands_for, tell_origin
 from kubeocean.domain.claimpair import ClaimFacts, is_doomed, keeper
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.naming import provisioned_volume_name, volume_twin_names
@@ -42,7 +42,8 @@ class ClaimProofs:
 
     async def _is_nobodys_data(self, facts: ClaimFacts, twin: Json) -> bool:
         """Prove that no virtual volume stands for what is behind a physical claim, or that the one that does may go with it."""
-        origin = virtual_claim_uid_of(twin)
+        proved = (each for each in facts.behind if is_proved(each, twin))
+        origin = tell_origin(twin, proved, uid_of(facts.claim) if facts.claim else "") or virtual_claim_uid_of(twin)
         if not origin:
             return False  # somebody took our note off: nothing shows whose it is
         name = provisioned_volume_name(facts.cluster_id, origin)

@@ -17,6 +17,7 @@ import structlog
 from kubeocean.api import names
 from kubeocean.clusters.mountuse import list_ours
 from kubeocean.clusters.storage import PhysicalStorage
+from kubeocean.domain.claimorigin import is_proved
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.provisioning import holder_of, is_provisioned, is_provisioned_claim, origin_of
 from kubeocean.domain.volumemap import virtual_claim_of
@@ -95,10 +96,11 @@ class ClaimsLeaving:
         virtual, selector = self._pairing.virtual.calls, marked_selector(self._pairing.spec.cluster_id)
         for resource in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES):
             left.marked += (await virtual.list(resource, label_selector=selector)).items
+        provisioned = [volume for volume in left.marked if is_provisioned(volume)]
         for obj in await self._twins(left):
             virtual_key = virtual_claim_of(obj)
             left.keys.add(virtual_key)
-            if is_provisioned_claim(obj):
+            if is_provisioned_claim(obj) or any(is_proved(each, obj) for each in provisioned if holder_of(each) == key_of(obj)):
                 left.data[key_of(obj)] = virtual_key
             else:
                 left.carried += 1

@@ -284,9 +284,15 @@ class ClaimSteps:
 
     async def _note(self, facts: ClaimFacts, twin: Json, uid: str, *, provisioned: bool) -> Outcome:
         if pause := self._notes.pause(facts.key, uid):
-            return Outcome(again=pause)
+            return Outcome(Blocked("PhysicalClaimContested", (
+                f"somebody in the physical cluster of binding {facts.binding} keeps changing the labels or annotations of "
+                f"claim {facts.twin_key}, which is ours; they are put back, after pauses that grow to 5 minutes. The lender "
+                "has to stop who does that"
+            )), pause)
         await self._patch_twin(facts, build_origin_note(twin, uid, provisioned=provisioned))
-        self._notes.mended(facts.key, uid)
+        if pause := self._notes.mended(facts.key, uid):
+            log.warning("somebody keeps undoing what is written", kind="PersistentVolumeClaim", name=str(facts.twin_key),
+                        next_in_seconds=pause)
         return Outcome()
 
     async def _patch_twin(self, facts: ClaimFacts, patch: Json) -> None:

@@ -2,7 +2,8 @@
 
 A GitOps tool or a controller of the lender may change one of our copies back each time, and each of his writes wakes us: two
 programs would write as fast as two API servers can. So what was written once is mended at once when it is undone; what was
-mended already waits a second, and twice as long each time after that. The two sides disagree slowly, which harms nobody.
+mended already waits a second, and twice as long each time after that. Who comes back only every minute or so is mended at once
+each time: that costs a write a minute, and what runs relies on the object meanwhile.
 
 A pause belongs to an object *and to what it is meant to be* (its `meaning`): a change by the user is another meaning, and
 never waits.
@@ -19,6 +20,7 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST, LONGEST = 1.0, 300.0  # seconds
 QUIET = 600.0  # seconds without a write after which an object is new to us; twice the longest pause
+SOON = 1.5  # times the pause before: what is written again later than that had been let alone for a while
 AT_ONCE = 2  # writes of the same: the first, and the first mend
 
 
@@ -61,7 +63,10 @@ class Damper(Generic[K]):
         """Take that `key` was written as what `meaning` stands for; return for how many seconds that has to do."""
         last = self._last(key, meaning)
         self._mended.pop(key, None)
-        now = self._mended[key] = _Mended(meaning, last.times + 1 if last else 1, self._clock())
+        at, times = self._clock(), last.times + 1 if last else 1
+        if last and at - last.at > SOON * max(last.length, FIRST):
+            times = AT_ONCE  # it stayed as it was for longer than it had to: this is no fight, or none any more
+        self._mended[key] = now = _Mended(meaning, times, at)
         return now.length
 
     def forget(self, key: K) -> None:

@@ -190,12 +190,12 @@ class ObjectKeeper:
         return Result()
 
     def _pause(self, key: ObjectKey, virtual: Json, digest: str) -> float:
-        """Return in how many seconds a copy may be mended that somebody keeps changing, 0 = now; tell who waits for it."""
+        """Return in how many seconds a copy may be mended that somebody keeps changing, 0 = now; tell of it."""
         meaning = meaning_of(virtual, digest, self._pairing.owner, self._labels(key))
         pause, whole = self._copier.damper.pause(key, meaning), self._copier.damper.length(key, meaning)
-        if pause and (key in self.asked or any(demand.needs(key) for demand in self.demands)):
+        if pause:
             kind, place = self._resource.kind, self.place_of(key)
-            self._tell(key, None, Blocked(
+            self._tell(key, virtual, Blocked(
                 "DependencyContested",
                 f"somebody in the physical cluster keeps changing {kind} {place}, the copy of {kind} {key}; it is mended again "
                 f"within {whole:.0f} s",

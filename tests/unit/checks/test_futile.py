@@ -10,7 +10,7 @@ from kubeocean.domain.findings import Finding, Kind, Mend, Side, ref_to
 from kubeocean.domain.mirrors import Change
 from kubeocean.domain.podfindings import check_vpod
 from kubeocean.kube.meta import Json
-from kubeocean.kube.resources import CONFIGMAPS, PODS, SERVICES, Resource
+from kubeocean.kube.resources import CONFIGMAPS, NETWORKPOLICIES, PODS, SERVICES, Resource
 from tests.unit.checks.test_repairing import SCENE, Clusters
 from tests.unit.syncer.world import Server
 
@@ -59,12 +59,12 @@ async def test_a_status_that_lacks_more_than_that_is_behind(clusters: Clusters, 
     assert clusters.writes == []
 
 
-def changed_mirror(clusters: Clusters) -> Finding:
-    mirror = clusters.physical.put(SERVICES, {"metadata": {"name": "web", "namespace": "lent"}, "spec": {"ports": []}})
+def changed_mirror(clusters: Clusters, resource: Resource = SERVICES) -> Finding:
+    mirror = clusters.physical.put(resource, {"metadata": {"name": "web", "namespace": "lent"}, "spec": {"ports": []}})
     step = Change("web", {
         "metadata": {"resourceVersion": mirror["metadata"]["resourceVersion"]}, "spec": {"trafficDistribution": "PreferClose"},
     }, {})
-    about = ref_to(Side.PHYSICAL, SERVICES, mirror)
+    about = ref_to(Side.PHYSICAL, resource, mirror)
     return Finding(Kind.DRIFTED_MIRROR, "Differs", about, "c", "r", Mend.STEP, step=step)
 
 
@@ -94,3 +94,10 @@ async def test_what_is_mended_in_another_way_is_not_tried(clusters: Clusters) ->
     about = ref_to(Side.PHYSICAL, CONFIGMAPS, {"metadata": {"name": "c", "namespace": "lent", "uid": "u"}})
     finding = Finding(Kind.ORPHAN_COPY, "NotInUse", about, "c", "r", Mend.DELETE)
     assert await without_futile(clusters.sides, [finding]) == [finding]
+
+
+async def test_a_network_policy_that_a_webhook_rewrites_is_told(clusters: Clusters, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = changed_mirror(clusters, NETWORKPOLICIES)
+    forget(clusters.physical, monkeypatch, "spec", "trafficDistribution")
+    assert await without_futile(clusters.sides, [finding]) == [finding]
+    assert clusters.writes == []

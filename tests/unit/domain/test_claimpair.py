@@ -154,6 +154,13 @@ CASES: list[tuple[str, ClaimFacts, type[Step], str]] = [
     ("and its claim is gone", facts(None, ours(AT_PV, policy="Retain", phase="Released"), twin=twin()), NoteOrigin, ""),
     ("data says that it is another's", facts(claim(MARKED, volume="edge-u1"), ours(), twin=MISNOTED), NoteOrigin, ""),
     ("and is kept for its volume", facts(None, ours(policy="Retain", phase="Released"), twin=MISNOTED), NoteOrigin, ""),
+    ("it is deleted while its marks are changed", facts(
+        claim(MARKED, DELETING, volume="edge-u1"), ours(AT_PV), twin=twin(uid="u9")
+    ), Remove, ""),
+    ("and is gone", facts(None, ours(AT_PV, phase="Released"), twin=twin(uid="u9")), Remove, ""),
+    ("but a Pod needs it", facts(
+        claim(MARKED, DELETING, volume="edge-u1"), ours(AT_PV), twin=twin(uid="u9"), **NEEDED
+    ), NoteOrigin, ""),
     ("a claim never bound, beside an earlier one's volume", facts(LEAVING, STALE, twin=MADE), Remove, ""),
     ("such a volume keeps no twin", facts(claim(MARKED, DELETING), carried(), STALE, twin=twin()), Remove, ""),
     ("data was lost", facts(claim(MARKED, volume="edge-u1"), ours()), Idle, "PhysicalClaimLost"),

@@ -236,6 +236,8 @@ def test_without_the_volumes_no_copy_of_a_secret_is_left_over() -> None:
     assert (Kind.ORPHAN_COPY, "NotInUse") in found(replace(snapshot, physical=physical))
     del physical[PERSISTENTVOLUMES]
     assert found(replace(snapshot, physical=physical)) == set()
+    physical[SECRETS] = []
+    assert found(replace(snapshot, physical=physical)) == {(Kind.MISSING_COPY, "CopyIsGone")}, "the rest is judged"
 
 
 def test_a_foreign_object_is_never_found() -> None:

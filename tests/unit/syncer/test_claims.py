@@ -371,8 +371,34 @@ async def test_who_keeps_changing_the_marks_of_data_is_answered_ever_more_rarely
             case.change(case.world.physical_server, PERSISTENTVOLUMECLAIMS, TWIN, {"metadata": NOTE_CHANGED})
             await asyncio.sleep(0.1)
         assert 5 <= case.mortal.count - before <= 9, "at once, and after 1, 2, 4, 8, 16 seconds"
+        assert not served(case)
         await asyncio.sleep(60)
         assert annotations_of(kept(case))[names.VIRTUAL_UID_ANNOTATION] == "uid-persistentvolumeclaims-data"
+
+
+@pytest.mark.parametrize("altered", [LABEL_OFF, NOTE_CHANGED, LABEL_OFF | NOTE_CHANGED], ids=["label", "note", "both"])
+async def test_what_a_lenders_webhook_does_to_the_marks_of_data_is_told_and_holds_up_no_deletion(altered: Json) -> None:
+    case = Case()
+    case.provisioned()
+    case.pod()
+    server = case.world.physical_server
+    patch = server.patch
+
+    async def patching(resource: Any, name: str, namespace: str, wanted: Json, **named: Any) -> Json:
+        changed = {"metadata": altered} if resource == PERSISTENTVOLUMECLAIMS else {}
+        return await patch(resource, name, namespace, apply_merge(wanted, changed), **named)
+
+    server.patch = patching  # type: ignore[assignment]
+    async with case.process():
+        await asyncio.sleep(SETTLED)
+        case.change(server, PERSISTENTVOLUMECLAIMS, TWIN, {"metadata": altered})
+        await asyncio.sleep(60)
+        assert "PhysicalClaimContested" in case.world.reasons("PersistentVolumeClaim")
+        case.end_pod()
+        case.ask_to_delete(PERSISTENTVOLUMECLAIMS, KEY)
+        await asyncio.sleep(SETTLED)
+        assert case.twin() is None
+        assert case.virtual() is None
 
 
 @pytest.mark.parametrize("altered", [LABEL_OFF, NOTE_CHANGED, LABEL_OFF | NOTE_CHANGED], ids=["label", "note", "both"])

@@ -46,6 +46,24 @@ def test_a_mend_tells_for_how_long_it_has_to_do(clock: Clock) -> None:
     assert [damper.mended("copy", "red") for _ in range(4)] == [0, 1, 2, 4]
 
 
+@pytest.mark.parametrize("every", [2, 60, 180, 400])
+def test_who_comes_back_now_and_then_is_mended_at_once_each_time(clock: Clock, every: float) -> None:
+    damper = Damper[str](clock)
+    for _ in range(20):
+        assert damper.pause("copy", "red") == 0
+        damper.mended("copy", "red")
+        clock.now += every
+
+
+def test_a_fight_that_slows_down_is_soon_none_any_more(clock: Clock) -> None:
+    damper = Damper[str](clock)
+    fight(damper, clock, 9)
+    clock.now += 200
+    damper.mended("copy", "red")
+    clock.now += 60
+    assert damper.pause("copy", "red") == 0
+
+
 def test_another_meaning_and_another_object_never_wait(clock: Clock) -> None:
     damper = Damper[str](clock)
     fight(damper, clock, 9)

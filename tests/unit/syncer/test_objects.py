@@ -631,6 +631,7 @@ async def test_a_pod_that_waits_for_a_copy_somebody_fights_over_says_so_and_star
     async with case.serving() as pods:
         async with undoing(case, None):
             await asyncio.sleep(20)
+            assert "DependencyContested" in case.world.reasons("ConfigMap"), "told although nobody new waits"
             case.pod("late")
             await asyncio.sleep(SOON)
             assert not case.has_twin("late")
