@@ -13,7 +13,7 @@ from rich.text import Text
 from kubeocean.checks.explaining import Explanation
 from kubeocean.domain.explanation import Step
 from kubeocean.domain.forgediff import Fate, FieldChange
-from kubeocean.domain.podstory import phase_of
+from kubeocean.domain.podstory import phase_of, reason_and_message
 from kubeocean.kube.meta import Json, format_time, is_deleting, key_of
 
 _LONGEST = 240  # characters of a value in the table
@@ -67,8 +67,7 @@ def print_explanation(console: Console, explanation: Explanation) -> None:
 
 def _state(vpod: Json) -> str:
     """Return phase and, of one that failed, why."""
-    status = vpod.get("status") or {}
-    why = ": ".join(filter(None, (status.get("reason"), status.get("message"))))
+    why = reason_and_message(vpod.get("status") or {})
     deleting = ", being deleted" if is_deleting(vpod) else ""
     return f"{phase_of(vpod)}{deleting}{f' ({why})' if why else ''}"
 

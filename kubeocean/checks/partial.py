@@ -18,9 +18,10 @@ class Found(NamedTuple):
 
 
 class PartialReader:
-    """Reads single objects, and remembers in `unread` what it was not allowed to."""
+    """Reads single objects, each once, and remembers in `unread` what it was not allowed to."""
 
     def __init__(self) -> None:
+        self._found: dict[tuple[str, Resource, ObjectKey], Found] = {}
         self._unread: dict[str, None] = {}
 
     @property
@@ -30,6 +31,12 @@ class PartialReader:
 
     async def find(self, client: Client, resource: Resource, key: ObjectKey, side: str) -> Found:
         """Look for an object of one side ("virtual" or "physical"). Raises KubeError for anything but absence and refusal."""
+        asked = side, resource, key
+        if asked not in self._found:
+            self._found[asked] = await self._read(client, resource, key, side)
+        return self._found[asked]
+
+    async def _read(self, client: Client, resource: Resource, key: ObjectKey, side: str) -> Found:
         try:
             return Found(await client.get(resource, key.name, key.namespace))
         except NotFound:

@@ -19,7 +19,7 @@ from kubeocean.api import names
 from kubeocean.domain.claimorigin import is_proved, stands_for, tell_origin, volumes_behind
 from kubeocean.domain.marks import is_marked
 from kubeocean.domain.provisioning import (
-    handle_of,
+    is_held_by,
     is_provisioned,
     is_provisioned_claim,
     origin_uid_of,
@@ -62,13 +62,17 @@ class ClaimFacts:
     @property
     def provisioned(self) -> tuple[Json, ...]:
         """The virtual volumes whose data the twin (or a twin of that name) holds."""
-        handle = handle_of(self.twin_key, self.cluster_id)
-        return tuple(each for each in self.volumes if is_provisioned(each) and each["spec"]["csi"]["volumeHandle"] == handle)
+        return tuple(each for each in self.volumes if is_held_by(each, self.twin_key, self.cluster_id))
 
     @property
     def behind(self) -> tuple[Json, ...]:
         """The virtual volumes whose data the twin that is there holds."""
         return volumes_behind(self.twin, self.provisioned) if self.twin else ()
+
+    @property
+    def proved(self) -> tuple[Json, ...]:
+        """Those of them of which that is proved."""
+        return tuple(each for each in self.behind if self.twin and is_proved(each, self.twin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +205,23 @@ def _lost_note(facts: ClaimFacts, twin: Json) -> NoteOrigin | None:
 
     The volume that stands for its data knows; without one, the name of a twin that says nothing leads to the claim.
     """
-    if is_deleting(twin) or _goes_anyway(facts, twin):
+    if is_deleting(twin) or _goes_anyway(facts):
         return None
     noted, claim_uid = virtual_claim_uid_of(twin), uid_of(facts.claim) if facts.claim else ""
     if not facts.behind:
         return NoteOrigin(twin, claim_uid) if claim_uid and not noted else None
     origin = tell_origin(twin, facts.behind, claim_uid)
-    proved = any(is_proved(each, twin) for each in facts.behind)
+    proved = bool(facts.proved)
     if origin and (origin != noted or (proved and not is_provisioned_claim(twin))):
         return NoteOrigin(twin, origin, proved)
     return None
 
 
-def _goes_anyway(facts: ClaimFacts, twin: Json) -> bool:
-    """Tell whether a twin is to go by what its volume proves, whatever it says: to mend that first could take for ever."""
+def _goes_anyway(facts: ClaimFacts) -> bool:
+    """Tell whether the twin is to go by what its volume proves, whatever it says: to mend that first could take for ever."""
     claim = facts.claim
     over = claim is None or (is_deleting(claim) and not facts.needed)
-    return over and keeper(facts) is None and any(is_proved(each, twin) for each in facts.behind)
+    return over and keeper(facts) is None and bool(facts.proved)
 
 
 def _holds_data(facts: ClaimFacts, claim: Json) -> bool:

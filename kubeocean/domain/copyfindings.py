@@ -18,7 +18,7 @@ from kubeocean.domain.findings import SYNCER, Finding, Kind, Mend, Ref, Side, re
 from kubeocean.domain.marks import build_mark_patch, is_marked
 from kubeocean.domain.naming import volume_twin_names
 from kubeocean.domain.ownership import Owner
-from kubeocean.domain.provisioning import handle_of, is_provisioned, origin_uid_of
+from kubeocean.domain.provisioning import is_held_by, is_provisioned, origin_uid_of
 from kubeocean.domain.volumemap import virtual_claim_of, virtual_claim_uid_of
 from kubeocean.kube.meta import Json, ObjectKey, annotations_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, Resource
@@ -180,8 +180,7 @@ def _check_storage_twin(twin: Json, scene: StorageScene, kept: set[str]) -> Find
 
 def _stands_for_data(twin: Json, scene: StorageScene) -> bool:
     """Tell whether a virtual volume that stays names a claim as the place of its data, whatever the claim says."""
-    handle = handle_of(key_of(twin), scene.cluster_id)
-    named = [each for each in scene.volumes if is_provisioned(each) and each["spec"]["csi"]["volumeHandle"] == handle]
+    named = [each for each in scene.volumes if is_held_by(each, key_of(twin), scene.cluster_id)]
     return any(not is_doomed(each, origin_uid_of(each)) for each in volumes_behind(twin, named))
 
 
@@ -200,7 +199,7 @@ def _check_volume(volume: Json, scene: StorageScene) -> Finding | None:
     claimed = ObjectKey(reference.get("namespace") or "", reference.get("name") or "")
     if is_provisioned(volume):
         twin = copy_key(claimed, scene.mount_namespace)
-        if volume["spec"]["csi"]["volumeHandle"] != handle_of(twin, scene.cluster_id) or twin in scene.twin_claims:
+        if not is_held_by(volume, twin, scene.cluster_id) or twin in scene.twin_claims:
             return None
         cause = f"its data was behind claim {twin} of the physical cluster, which is gone"
         remedy = "the data is lost: delete the claim, and make it again to start empty"

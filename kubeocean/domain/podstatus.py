@@ -27,6 +27,7 @@ from typing import Final
 from kubeocean.api import names
 from kubeocean.domain.podconditions import Generations, diff_conditions
 from kubeocean.domain.podlift import diff_lifted
+from kubeocean.domain.podstory import reason_and_message
 from kubeocean.domain.refusal import Refusal
 from kubeocean.kube.meta import Json, annotations_of, finalizers_of, format_time, name_of, namespace_of, uid_of
 
@@ -138,7 +139,7 @@ def build_lost_patch(vpod: Json, now: datetime) -> Json:
 def _why_gone(status: Json) -> tuple[str, str]:
     disruption: Json = next((item for item in status.get("conditions") or () if item["type"] == "DisruptionTarget"), {})
     if disruption.get("status") == "True":
-        why = ": ".join(filter(None, (disruption.get("reason"), disruption.get("message"))))
+        why = reason_and_message(disruption)
         return EVICTED, f"the physical Pod behind this Pod was taken away by its cluster: {why}"
     return (
         names.PHYSICAL_POD_LOST,

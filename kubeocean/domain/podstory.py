@@ -82,11 +82,16 @@ def conditions_of(pod: Json) -> dict[str, Json]:
     return {item["type"]: item for item in (pod.get("status") or {}).get("conditions") or ()}
 
 
+def reason_and_message(said: Json) -> str:
+    """Return why a condition (or a status) is as it is, as far as it says."""
+    return ": ".join(filter(None, (said.get("reason"), said.get("message"))))
+
+
 def complaints_of(binding: Json) -> str:
     """Return which conditions of a ClusterBinding that matter to Pods are False, and why; "" when none is."""
     found = conditions_of(binding)
     return "; ".join(
-        f"{kind}=False ({': '.join(filter(None, (found[kind].get('reason'), found[kind].get('message'))))})"
+        f"{kind}=False ({reason_and_message(found[kind])})"
         for kind in ("Connected", "Ready") if (found.get(kind) or {}).get("status") == "False"
     )
 

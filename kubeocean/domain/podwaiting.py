@@ -17,7 +17,15 @@ from kubeocean.domain.eligibility import check_eligible
 from kubeocean.domain.podpair import recorded_twin
 from kubeocean.domain.podscheduling import GIVE_UP_AFTER, GIVEN_UP
 from kubeocean.domain.podstatus import TERMINAL_PHASES
-from kubeocean.domain.podstory import PodStory, asked_to_go_at, conditions_of, grace_of, is_true, phase_of
+from kubeocean.domain.podstory import (
+    PodStory,
+    asked_to_go_at,
+    conditions_of,
+    grace_of,
+    is_true,
+    phase_of,
+    reason_and_message,
+)
 from kubeocean.kube.meta import Json, finalizers_of, is_deleting, key_of, name_of, namespace_of
 
 # What the scheduler's words about taints of ours mean to who has not met them yet.
@@ -189,7 +197,7 @@ def _twin_waits(story: PodStory) -> list[str] | None:
 
 def _taken_away(story: PodStory, twin: Json) -> str:
     why = conditions_of(twin).get("DisruptionTarget") or {}
-    said = f" ({': '.join(filter(None, (why.get('reason'), why.get('message'))))})" if why.get("status") == "True" else ""
+    said = f" ({reason_and_message(why)})" if why.get("status") == "True" else ""
     return (
         f"{_twin(story, twin)} to end: somebody in the physical cluster has asked for it{said}, "
         f"{_asked_to_go(twin, story.now)}{_held(twin)}. This Pod is then Failed, and whatever controls it makes another"
@@ -241,7 +249,7 @@ def _twin(story: PodStory, twin: Json) -> str:
 def _say(condition: Json | None) -> str:
     if not condition or condition.get("status") == "True":
         return ""
-    return ": ".join(filter(None, (condition.get("reason"), condition.get("message"))))
+    return reason_and_message(condition)
 
 
 _QUESTIONS: Final[tuple[Callable[[PodStory], list[str] | None], ...]] = (

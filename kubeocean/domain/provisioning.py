@@ -49,6 +49,11 @@ def handle_of(twin: ObjectKey, cluster_id: str) -> str:
     return f"{cluster_id}/{twin.namespace}/{twin.name}"
 
 
+def is_held_by(volume: Json, twin: ObjectKey, cluster_id: str) -> bool:
+    """Tell whether a virtual volume names this physical claim as the place of its data."""
+    return is_provisioned(volume) and volume["spec"]["csi"]["volumeHandle"] == handle_of(twin, cluster_id)
+
+
 def holder_of(volume: Json) -> ObjectKey:
     """Return which physical claim holds the data of a virtual volume of ours: the reverse of `handle_of`."""
     namespace, _, name = str(volume["spec"]["csi"]["volumeHandle"]).partition("/")[2].partition("/")

@@ -11,7 +11,7 @@ from kubeocean.domain.claimpair import ClaimFacts, is_doomed, keeper
 from kubeocean.domain.marks import marked_selector
 from kubeocean.domain.naming import provisioned_volume_name, volume_twin_names
 from kubeocean.domain.ownership import is_ours
-from kubeocean.domain.provisioning import handle_of, is_provisioned
+from kubeocean.domain.provisioning import is_held_by
 from kubeocean.domain.volumemap import virtual_claim_uid_of
 from kubeocean.kube.freshness import Freshness
 from kubeocean.kube.meta import Json, ObjectKey, is_deleting, name_of, resource_version_of, uid_of
@@ -42,8 +42,7 @@ class ClaimProofs:
 
     async def _is_nobodys_data(self, facts: ClaimFacts, twin: Json) -> bool:
         """Prove that no virtual volume stands for what is behind a physical claim, or that the one that does may go with it."""
-        proved = (each for each in facts.behind if is_proved(each, twin))
-        origin = tell_origin(twin, proved, uid_of(facts.claim) if facts.claim else "") or virtual_claim_uid_of(twin)
+        origin = tell_origin(twin, facts.proved, uid_of(facts.claim) if facts.claim else "") or virtual_claim_uid_of(twin)
         if not origin:
             return False  # somebody took our note off: nothing shows whose it is
         name = provisioned_volume_name(facts.cluster_id, origin)
@@ -65,9 +64,8 @@ class ClaimProofs:
         pairing = self._pairing
         await pairing.virtual.identity.confirm()
         live = (await pairing.virtual.calls.list(PERSISTENTVOLUMES, label_selector=marked_selector(facts.cluster_id))).items
-        handle = handle_of(facts.twin_key, facts.cluster_id)
-        named = [each for each in (*facts.provisioned, *live) if is_provisioned(each) and name_of(each) != besides]
-        return not any(each["spec"]["csi"]["volumeHandle"] == handle and may_stand_for(each, twin) for each in named)
+        named = [*facts.provisioned, *(each for each in live if is_held_by(each, facts.twin_key, facts.cluster_id))]
+        return not any(name_of(each) != besides and may_stand_for(each, twin) for each in named)
 
     async def nothing_left(self, facts: ClaimFacts) -> bool:
         """Prove that no twin of a claim is left; one that is kept for its volume's sake does not count."""

@@ -55,7 +55,7 @@ from kubeocean.kube.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, 
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.topdown.claimadoption import ClaimAdoption
 from kubeocean.syncer.topdown.claimproofs import ClaimProofs
-from kubeocean.syncer.topdown.damping import Damper
+from kubeocean.syncer.topdown.damping import Damper, log_fight
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.marking import mark, unmark
 from kubeocean.syncer.topdown.volumesecrets import VolumeSecrets
@@ -290,9 +290,7 @@ class ClaimSteps:
                 "has to stop who does that"
             )), pause)
         await self._patch_twin(facts, build_origin_note(twin, uid, provisioned=provisioned))
-        if pause := self._notes.mended(facts.key, uid):
-            log.warning("somebody keeps undoing what is written", kind="PersistentVolumeClaim", name=str(facts.twin_key),
-                        next_in_seconds=pause)
+        log_fight(PERSISTENTVOLUMECLAIMS.kind, facts.twin_key, self._notes.mended(facts.key, uid))
         return Outcome()
 
     async def _patch_twin(self, facts: ClaimFacts, patch: Json) -> None:

@@ -22,7 +22,7 @@ from kubeocean.kube.meta import Json, ObjectKey, name_of
 from kubeocean.kube.resources import Resource
 from kubeocean.syncer.mount import delete_ours
 from kubeocean.syncer.pairing import Pairing
-from kubeocean.syncer.topdown.damping import Damper
+from kubeocean.syncer.topdown.damping import Damper, log_fight
 
 K = TypeVar("K", bound=Hashable)
 BY_ORIGIN = "origin"
@@ -84,9 +84,9 @@ class Copies:
             controller.freshness.expect(key, self.informer, written)
         # One that has to go only to be made anew is written by its making. One that goes for good and is wanted again later
         # is another matter, to which no pause of before applies.
-        if not (isinstance(step, Remove) and step.wanted) and (pause := self._damper.mended(name, meaning)):
-            place = f"{self._pairing.physical.mount_namespace}/{name}"
-            log.warning("somebody keeps undoing what is written", kind=self._resource.kind, name=place, next_in_seconds=pause)
+        if not (isinstance(step, Remove) and step.wanted):
+            place = ObjectKey(self._pairing.physical.mount_namespace, name)
+            log_fight(self._resource.kind, place, self._damper.mended(name, meaning))
 
     async def _write(self, step: Create | Change | Remove) -> Json | None:
         calls, namespace = self._pairing.physical.calls, self._pairing.physical.mount_namespace

@@ -16,12 +16,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import structlog
+
 K = TypeVar("K", bound=Hashable)
 
 FIRST, LONGEST = 1.0, 300.0  # seconds
 QUIET = 600.0  # seconds without a write after which an object is new to us; twice the longest pause
 SOON = 1.5  # times the pause before: what is written again later than that had been let alone for a while
 AT_ONCE = 2  # writes of the same: the first, and the first mend
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +86,9 @@ class Damper(Generic[K]):
         before = self._clock() - QUIET
         while self._mended and (oldest := next(iter(self._mended.items())))[1].at <= before:
             del self._mended[oldest[0]]
+
+
+def log_fight(kind: str, place: object, pause: float) -> None:
+    """Tell in the log of an object that was mended, if it is left alone for `pause` seconds now (`Damper.mended`)."""
+    if pause:
+        log.warning("somebody keeps undoing what is written", kind=kind, name=str(place), next_in_seconds=pause)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
-
 from kubeocean.api import names
 from kubeocean.domain.depmap import CopyHead, Step, build_copy, build_copy_patch, copy_key, decide_copy
 from kubeocean.domain.ownership import is_ours
@@ -21,10 +19,8 @@ from kubeocean.kube.resources import Resource
 from kubeocean.kube.store import Entry
 from kubeocean.syncer.pairing import Pairing
 from kubeocean.syncer.proofs import read_virtual
-from kubeocean.syncer.topdown.damping import Damper
+from kubeocean.syncer.topdown.damping import Damper, log_fight
 from kubeocean.syncer.topdown.marking import mark, unmark
-
-log = structlog.get_logger(__name__)
 
 
 class NameTaken(Exception):
@@ -130,11 +126,8 @@ class Copier:
             return None
 
     def _wrote(self, key: ObjectKey, desired: Json, stored: Json) -> Json:
-        if pause := self.damper.mended(key, annotations_of(desired)[names.CONTENT_HASH_ANNOTATION]):
-            log.warning(
-                "somebody keeps undoing what is written", kind=self._resource.kind, name=str(key_of(desired)),
-                next_in_seconds=pause,
-            )
+        pause = self.damper.mended(key, annotations_of(desired)[names.CONTENT_HASH_ANNOTATION])
+        log_fight(self._resource.kind, key_of(desired), pause)
         return self._expect(key, stored)
 
     def _expect(self, key: ObjectKey, stored: Json) -> Json:

@@ -40,7 +40,7 @@ from kubeocean.kube.resources import SECRETS
 from kubeocean.kube.store import Entry
 from kubeocean.kube.workqueue import Workqueue
 from kubeocean.syncer.pairing import Pairing
-from kubeocean.syncer.topdown.damping import Damper
+from kubeocean.syncer.topdown.damping import Damper, log_fight
 from kubeocean.syncer.topdown.tokens import (
     DependencyMissing,
     fill_token_secret,
@@ -240,8 +240,8 @@ class TokenKeeper:
             self.controller.freshness.expect(key, pairing.physical.token_secrets, written)
             self._told.discard(key)
             log.info("token Secret written", binding=pairing.binding_name, pod=str(key), secret=place.name)
-            if mends and (pause := self._damper.mended(place, self._meaning(vpod))):
-                log.warning("somebody keeps undoing what is written", kind="Secret", name=str(place), next_in_seconds=pause)
+            if mends:
+                log_fight("Secret", place, self._damper.mended(place, self._meaning(vpod)))
         return (life.refresh_at - pairing.real_time()).total_seconds() if life else None
 
     async def _read(self, place: ObjectKey) -> Json | None:

@@ -18,7 +18,7 @@ from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.topdown.dependencies import Blocked
 from kubeocean.syncer.topdown.netpolicies import KEPT, NetworkPolicyMirror
 from kubeocean.syncer.topdown.services import ServiceMirror
-from tests.unit.syncer.world import SPEC, Server, World
+from tests.unit.syncer.world import SPEC, Server, World, meanwhile
 
 pytestmark = pytest.mark.looptime
 WEB = ObjectKey("ns", "web")
@@ -498,12 +498,8 @@ async def undoing(case: Case, resource: Resource, spec: Json | None) -> AsyncIte
                 case.world.physical_server.put(resource, apply_merge(copy, {"spec": spec}))
             await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(undo())
-    try:
+    async with meanwhile(undo()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until_undone(case: Case, resource: Resource, seconds: float) -> int:

@@ -23,7 +23,7 @@ from kubeocean.syncer.topdown.marking import remove_marks
 from kubeocean.syncer.topdown.objectkeeper import GRACE, TAKEN_AGAIN
 from kubeocean.syncer.topdown.objects import ObjectSource
 from tests.unit.syncer.watching import Watches
-from tests.unit.syncer.world import SPEC, Server, World
+from tests.unit.syncer.world import SPEC, Server, World, meanwhile
 
 pytestmark = pytest.mark.looptime
 APP = ObjectKey("ns", "app")
@@ -584,12 +584,8 @@ async def undoing(case: Case, change: Json | None) -> AsyncIterator[None]:
                     case.physical.put(CONFIGMAPS, apply_merge(copied, change))
             await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(undo())
-    try:
+    async with meanwhile(undo()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def written(case: Case) -> int:

@@ -20,7 +20,7 @@ from kubeocean.syncer.pairing import Pairing, SyncerOptions
 from kubeocean.syncer.pods import PodController
 from kubeocean.syncer.topdown.tokenkeeper import TokenKeeper
 from kubeocean.syncer.topdown.twins import TwinMaker
-from tests.unit.syncer.world import SPEC, World
+from tests.unit.syncer.world import SPEC, World, meanwhile
 
 pytestmark = pytest.mark.looptime
 KEY = ObjectKey("ns", "web")
@@ -436,12 +436,8 @@ async def undoing(case: Case, undo: Callable[[Case], None]) -> AsyncIterator[Non
                 undo(case)
             await asyncio.sleep(0.02)
 
-    task = asyncio.create_task(fight())
-    try:
+    async with meanwhile(fight()):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.mark.parametrize("undo", UNDONE.values(), ids=UNDONE.keys())

@@ -380,3 +380,14 @@ class World:
         assert kind in ("Normal", "Warning")
         assert message
         self.events.append((regarding["kind"], named["name"], reason))
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have somebody at work until the end of the context."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
